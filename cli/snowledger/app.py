@@ -1,0 +1,65 @@
+"""The command line: which commands there are. Their modules load what they need when they run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import dead_letters, doctor, import_events, install, options, serve, status, upload
+
+app = typer.Typer(
+    name="snowledger",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        typer.echo(f"snowledger {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def snowledger(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """A durable event ledger for MCP clients: serve logs events, upload moves them into a warehouse.
+
+    Settings come from snowledger.toml, then SNOWLEDGER_* variables, then flags. See what runs with
+    'snowledger status', what is wrong with 'snowledger doctor', and how it works with 'snowledger demo'.
+    """
+
+
+def _demo(
+    home: options.Home = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder of the demo.")] = False,
+) -> None:
+    """Watch a session travel from a client to the warehouse.
+
+    Uses a temporary folder unless --home says otherwise.
+
+    Try it: snowledger demo
+    """
+    from .demo import run_demo
+
+    raise typer.Exit(run_demo(home, keep=keep))
+
+
+app.command("serve")(serve.serve)
+app.command("upload")(upload.upload)
+app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
+app.command("import")(import_events.import_events)
+app.add_typer(dead_letters.app, name="dead-letter")
+app.add_typer(install.app, name="install")
+app.command("demo")(_demo)

@@ -1,0 +1,66 @@
+"""``snowledger serve``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import logs, options
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    home: options.Home = None,
+    customer: options.Customer = None,
+    no_uploader: Annotated[
+        bool, typer.Option("--no-uploader", help="Start no uploader; somebody else runs 'snowledger upload'.")
+    ] = False,
+) -> None:
+    """Serve MCP on standard input and output.
+
+    Desktop clients start this command. With the embedded warehouse it starts an uploader of its own if none
+    is running.
+
+    Try it: snowledger install claude-desktop
+    """
+    from . import __version__
+    from .settings import load_settings
+
+    settings = load_settings(home=home, customer=customer, auto_uploader=False if no_uploader else None)
+    logs.configure(settings.log_level)
+
+    from snowledger_server import ServerConfig, run
+
+    run(
+        ServerConfig(
+            home=settings.home,
+            customer=settings.customer,
+            allowed_customers=settings.allowed_customers,
+            version=__version__,
+            uploader_command=uploader_command(settings),
+        )
+    )
+
+
+def uploader_command(settings: Settings) -> tuple[str, ...] | None:
+    """How ``serve`` starts an uploader of its own; None when it must not."""
+    if not settings.auto_uploader:
+        return None
+    if settings.warehouse != "duckdb":
+        log.warning("no uploader is started: warehouse %s is not in this version yet", settings.warehouse)
+        return None
+    return (
+        sys.executable,
+        "-P",  # the client chose the current folder: a json.py in it must not become ours
+        *("-m", "snowledger", "upload", "--exit-when-unused"),
+        *("--home", str(settings.home)),
+        *("--duckdb-path", str(settings.duckdb_path)),
+        *("--log-file", str(settings.home / "uploader.log")),
+    )

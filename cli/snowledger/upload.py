@@ -1,0 +1,89 @@
+"""``snowledger upload``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import logs, options
+from .errors import CommandError, StartError
+from .terminal import count, duration, progress
+
+if TYPE_CHECKING:
+    from snowledger_queue import UploaderStatus
+
+log = logging.getLogger(__name__)
+
+
+def upload(
+    once: Annotated[bool, typer.Option("--once", help="Load what is there, print a summary and end.")] = False,
+    home: options.Home = None,
+    duckdb_path: options.DuckdbPath = None,
+    exit_when_unused: Annotated[bool, typer.Option("--exit-when-unused", hidden=True)] = False,
+    log_file: Annotated[Path | None, typer.Option("--log-file", hidden=True)] = None,
+) -> None:
+    """Move queued events into the warehouse, exactly once.
+
+    Runs until it is stopped, or with --once until the queue is empty. Only one uploader works on a spool; a
+    second one is refused (exit code 4) and told which is the first.
+
+    Try it: snowledger upload --once
+    """
+    if log_file is not None:
+        logs.configure("info", log_file)
+    try:
+        _upload(once, home, duckdb_path, exit_when_unused, log_file)
+    except Exception as error:
+        if log_file is not None:
+            # Nobody sees the standard error of a process that serve started.
+            log.error("%s", error)  # noqa: TRY400 - a line, as on stderr
+        raise
+
+
+def _upload(
+    once: bool, home: Path | None, duckdb_path: Path | None, exit_when_unused: bool, log_file: Path | None
+) -> None:
+    from . import __version__
+    from .settings import load_settings, require_duckdb
+
+    settings = load_settings(home=home, duckdb_path=duckdb_path)
+    # With --once the summary says it all, unless somebody asked for more.
+    quiet = once and "log_level" not in settings.model_fields_set
+    logs.configure("warning" if quiet else settings.log_level, log_file)
+    require_duckdb(settings)
+
+    from snowledger_uploader import UploaderConfig, UploaderError, run
+
+    config = UploaderConfig(
+        home=settings.home,
+        duckdb_path=settings.duckdb_path,
+        version=__version__,
+        once=once,
+        exit_when_unused=exit_when_unused,
+    )
+    started = time.monotonic()
+    try:
+        if not once:
+            run(config)
+            return
+        with progress("uploading") as show:
+            status = run(config, show)
+    except UploaderError as error:
+        if error.transient:
+            raise
+        raise StartError(str(error)) from error
+    typer.echo(_summary(status, time.monotonic() - started))
+    if status.problem is not None:
+        raise CommandError(status.problem)
+
+
+def _summary(status: UploaderStatus, seconds: float) -> str:
+    return (
+        f"loaded {count(status.events, 'event')} in {count(status.batches, 'batch')}: "
+        f"{status.inserted:,} new, {count(status.events - status.inserted, 'duplicate')}, "
+        f"{count(status.dead_letters, 'dead letter')} ({duration(seconds)})"
+    )

@@ -1,0 +1,135 @@
+"""The tool ``log_event``: one activity into the stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mcp_types as types
+
+from snowledger_queue import new_event
+
+from ._errors import InvalidArgumentError
+from ._tool import Call, Journal, Tool, object_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ACTIVITIES = (
+    "session_started",
+    "session_ended",
+    "user_asked",
+    "claude_responded",
+    "tool_called",
+    "sql_executed",
+    "sql_completed",
+    "file_read",
+    "file_written",
+    "context_refreshed",
+    "artifact_created",
+    "error_encountered",
+    "retry_attempted",
+    "fallback_triggered",
+)
+"""Names that the model is told; any other name in the namespace is accepted as well."""
+
+RESERVED: Mapping[str, str] = {
+    "cdesk.insight_recorded": "is written by the tool log_insight, which records provenance; call that",
+    **dict.fromkeys(
+        (
+            "cdesk.batch_loaded",
+            "cdesk.backpressure",
+            "cdesk.schema_drift_detected",
+            "cdesk.schema_applied",
+            "cdesk.kill_switch_changed",
+        ),
+        "is written by snowledger itself, so that its own records can be trusted; choose another name",
+    ),
+}
+"""Activities that a client may not write: receipts and provenance would be worth nothing otherwise."""
+
+_DEFINITION = types.Tool(
+    name="log_event",
+    title="Log an activity",
+    description=(
+        "Record one thing that happened in this conversation (a question asked, a tool called, a query run, a file "
+        "read, an error) in the company's audit trail. Returns in milliseconds, once the event is on stable storage; "
+        "it is in the warehouse seconds later. Use it for facts about what happened; use log_insight for a number or "
+        "finding worth recalling. When you retry, send the same idempotency_key: the event is then stored once."
+    ),
+    input_schema=object_schema(
+        {
+            "activity": {
+                "type": "string",
+                "pattern": r"^cdesk\.[a-z0-9_]+(\.[a-z0-9_]+)*$",
+                "maxLength": 128,
+                "description": "What happened, as cdesk.verb_noun. Known: "
+                + ", ".join(f"cdesk.{name}" for name in ACTIVITIES)
+                + ". Other names in cdesk.* are accepted; use the same name and the same feature keys every time.",
+                "examples": ["cdesk.user_asked", "cdesk.tool_called"],
+            },
+            "feature_json": {
+                "type": "object",
+                "description": "The details, a flat JSON object of at most 256 KiB; the same keys for an activity.",
+                "examples": [{"tool": "search", "latency_ms": 412, "ok": True}],
+            },
+            "link": {"type": "string", "maxLength": 2048, "description": "URL of what the event is about."},
+            "revenue_impact": {
+                "type": "number",
+                "description": "Money gained or lost by it, in the company's one currency.",
+            },
+            "customer_id": {
+                "type": "string",
+                "maxLength": 255,
+                "description": "Whom it is about. Leave it out for your own customer; others must be allowed.",
+            },
+            "idempotency_key": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 255,
+                "description": "Any text of yours that names this event; the same key twice is one event.",
+            },
+        },
+        required=["activity", "feature_json"],
+    ),
+    output_schema=object_schema(
+        {
+            "event_id": {"type": "string", "description": "The event's activity_id, 32 hex digits."},
+            "ts": {"type": "string", "description": "When it was recorded, UTC with microseconds."},
+        },
+        required=["event_id", "ts"],
+    ),
+    annotations=types.ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
+    ),
+)
+
+
+def log_event_tool(journal: Journal) -> Tool:
+    """The tool, writing to the journal.
+
+    Its call raises:
+        InvalidArgumentError, snowledger_queue.InvalidEventError: a wrong argument.
+        NotAllowedError: a customer that the identity may not touch.
+        snowledger_queue.QueueWriteError: the event is not on stable storage.
+    """
+
+    async def run(call: Call) -> dict[str, object]:
+        arguments = call.arguments
+        activity = arguments["activity"]
+        reason = RESERVED.get(activity) if isinstance(activity, str) else None
+        if reason is not None:
+            raise InvalidArgumentError("activity", f"{activity} {reason}")
+        event = new_event(
+            journal.origin,
+            activity=activity,
+            customer=call.identity.customer_for(arguments.get("customer_id")),
+            feature_json=arguments["feature_json"],
+            link=arguments.get("link"),
+            revenue_impact=arguments.get("revenue_impact"),
+            idempotency_key=arguments.get("idempotency_key"),
+            query_tag=call.query_tag,
+        )
+        await journal.writer.append([event])
+        return {"event_id": event.activity_id, "ts": event.ts}
+
+    return Tool(_DEFINITION, run)

@@ -1,0 +1,103 @@
+"""The durable queue between the MCP server and the uploader.
+
+Invariants:
+
+1. An append is acknowledged only after its bytes are on stable storage: one write and one flush for all that wait
+   (group commit). A new or renamed file's folder is flushed too.
+2. A line is one JSON object, UTF-8, ended by one newline. Its first member is ``activity_id``, its last ``_crc``:
+   the CRC-32 (zlib's) of all bytes of the line before ``,"_crc"``, as 8 lower-case hex digits. A segment is plain
+   NDJSON::
+
+       {"activity_id":"01936d1c…","ts":"2026-11-21T04:20:47.123456Z", … ,"_schema_version":1,"_crc":"5c0f3a19"}
+
+3. Only the process that holds an active segment's lock writes it. A segment whose writer is gone is recovered: the
+   torn tail (what follows the last newline) is cut and kept aside, the rest is sealed.
+4. A sealed segment never changes. It is deleted only after the warehouse has confirmed the receipt of its batch.
+5. A segment is sealed by size, by age while it is not empty, and at shutdown.
+6. After a failed or short write the file is cut back to its last good offset before anything else is appended;
+   after a failed flush that file is never written again.
+
+Life of a segment: created and locked (``….open``) → appended to → sealed (renamed to ``…-<events>.ndjson``) →
+verified and loaded by the uploader → deleted.
+"""
+
+from ._dead_letters import DeadLetter, DeadLetterBox, dead_letter
+from ._errors import (
+    InvalidEventError,
+    LockHeldError,
+    QueueClosedError,
+    QueueError,
+    QueueWriteError,
+    SpoolError,
+    UnsafeFileError,
+)
+from ._event import Event, Origin, event_from_envelope, new_event, parse_timestamp, timestamp
+from ._filesystem import File, Filesystem, OsFilesystem
+from ._ids import derived_id, new_query_tag
+from ._json import check_text, check_value, parse_strict
+from ._line import damage, with_checksum
+from ._locks import ProcessLock, live_servers, lock_holder, server_presence
+from ._names import SegmentName, parse_segment_name
+from ._reader import DamagedLine, VerifiedSegment, intact_lines, verify_segment
+from ._recovery import recover
+from ._rules import MAX_CUSTOMER_CHARACTERS, MAX_FEATURE_BYTES, check_activity, check_customer
+from ._spool import SealedSegment, Spool, SpoolStatistics, open_spool, write_small_file
+from ._status import BatchStatus, UploaderStatus, read_uploader_status, write_uploader_status
+from ._writer import QueueWriter, RotationPolicy, WriterStatistics, open_writer
+
+__all__ = [
+    "MAX_CUSTOMER_CHARACTERS",
+    "MAX_FEATURE_BYTES",
+    "BatchStatus",
+    "DamagedLine",
+    "DeadLetter",
+    "DeadLetterBox",
+    "Event",
+    "File",
+    "Filesystem",
+    "InvalidEventError",
+    "LockHeldError",
+    "Origin",
+    "OsFilesystem",
+    "ProcessLock",
+    "QueueClosedError",
+    "QueueError",
+    "QueueWriteError",
+    "QueueWriter",
+    "RotationPolicy",
+    "SealedSegment",
+    "SegmentName",
+    "Spool",
+    "SpoolError",
+    "SpoolStatistics",
+    "UnsafeFileError",
+    "UploaderStatus",
+    "VerifiedSegment",
+    "WriterStatistics",
+    "check_activity",
+    "check_customer",
+    "check_text",
+    "check_value",
+    "damage",
+    "dead_letter",
+    "derived_id",
+    "event_from_envelope",
+    "intact_lines",
+    "live_servers",
+    "lock_holder",
+    "new_event",
+    "new_query_tag",
+    "open_spool",
+    "open_writer",
+    "parse_segment_name",
+    "parse_strict",
+    "parse_timestamp",
+    "read_uploader_status",
+    "recover",
+    "server_presence",
+    "timestamp",
+    "verify_segment",
+    "with_checksum",
+    "write_small_file",
+    "write_uploader_status",
+]

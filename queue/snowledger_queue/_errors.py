@@ -1,0 +1,66 @@
+"""The queue's errors: one base, and for each whether a retry can help."""
+
+from __future__ import annotations
+
+_MAX_FIELD_CHARACTERS = 200
+"""Enough of a dotted path to find the member."""
+
+
+class QueueError(Exception):
+    """The queue could not do what was asked."""
+
+    transient = False
+    """Whether the same call may succeed later without anybody changing anything."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class InvalidEventError(QueueError):
+    """The event breaks a rule of the envelope; nothing was written.
+
+    ``field`` names the member (dotted for a member of ``feature_json``), ``problem`` says what was wrong
+    and what is accepted.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        # A member's name comes from the caller and may hold anything; an error must stay printable and short.
+        self.field = (field if field.isprintable() else ascii(field)[1:-1])[:_MAX_FIELD_CHARACTERS]
+        super().__init__(f"{self.field}: {problem}")
+        self.problem = problem
+
+
+class QueueWriteError(QueueError):
+    """The event is not on stable storage, so it was not acknowledged; the same call may be repeated.
+
+    Raised by an append when the write or the flush failed. Its ``__cause__`` is the ``OSError``.
+    """
+
+    transient = True
+
+
+class QueueClosedError(QueueError):
+    """The queue is shutting down and takes no more events."""
+
+    transient = True
+
+
+class SpoolError(QueueError):
+    """The spool folder cannot be used as it is: wrong permissions, unknown format, not writable."""
+
+
+class UnsafeFileError(QueueError):
+    """A file of the spool is not a plain file of ours (a link, a FIFO, a second name); it was not touched."""
+
+
+class LockHeldError(QueueError):
+    """Another live process holds the lock.
+
+    ``holder`` is what that process wrote into the lock file (``{}`` when it cannot be read).
+    """
+
+    transient = True
+
+    def __init__(self, message: str, holder: dict[str, object]) -> None:
+        super().__init__(message)
+        self.holder = holder

@@ -1,0 +1,79 @@
+"""What a new user sees: an event logged over MCP is in the warehouse within seconds, and the demo shows it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+from mcp import Client
+from tests.acceptance.ledger import Ledger, wait_until
+
+EVENTS = "SELECT activity, customer, feature_json FROM activities.events WHERE activity_id = ?"
+ATOMS = "SELECT subject, metric, value, verified, is_quarantined FROM activities.insight_atoms WHERE atom_id = ?"
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_logged_event_and_insight_are_in_the_warehouse_within_five_seconds(ledger: Ledger, mode: str) -> None:
+    insight = {"subject": "customer/acme", "metric": "mrr_usd", "value": 1250, "provenance_query_hash": "ab" * 32}
+    async with Client(ledger.server(), mode=mode) as client:
+        logged = await client.call_tool("log_event", {"activity": "cdesk.user_asked", "feature_json": {"q": "why?"}})
+        acked = time.monotonic()
+        recorded = await client.call_tool("log_insight", insight)
+        assert logged.structured_content is not None
+        assert recorded.structured_content is not None
+        event_id, atom_id = logged.structured_content["event_id"], recorded.structured_content["event_id"]
+        await anyio.to_thread.run_sync(wait_until, lambda: ledger.rows(EVENTS, event_id))
+        assert time.monotonic() - acked < 5
+        assert ledger.rows(EVENTS, event_id) == [("cdesk.user_asked", "acme", '{"q":"why?"}')]
+        await anyio.to_thread.run_sync(wait_until, lambda: ledger.rows(ATOMS, atom_id))
+        assert ledger.rows(ATOMS, atom_id) == [("customer/acme", "mrr_usd", "1250", False, False)]
+    await anyio.to_thread.run_sync(wait_until, lambda: ledger.processes() == [])
+
+
+def test_the_demo_shows_what_arrived_and_leaves_nothing_behind(ledger: Ledger) -> None:
+    temporary = ledger.folder / "tmp"
+    temporary.mkdir()
+    started = time.monotonic()
+    demo = subprocess.run(
+        [sys.executable, "-m", "snowledger", "demo"],
+        cwd=ledger.folder,
+        env={**ledger.environment, "TMPDIR": str(temporary)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=55,
+    )
+    assert demo.returncode == 0, demo.stderr
+    assert time.monotonic() - started < 30
+    said = " ".join(demo.stdout.split())
+    for words in (
+        "calls acknowledged",
+        "p50",
+        "p95",
+        "1 call refused, as it should be",
+        "from logged to loaded",
+        "activities.events",
+        "cdesk.tool_called",
+        "activities.insight_atoms",
+        "acknowledged events are in the warehouse, once each.",
+    ):
+        assert words in said
+    assert int(said.split(" calls acknowledged")[0].split()[-1]) >= 200
+    assert demo.stderr == ""
+    assert list(temporary.iterdir()) == []
+    assert not ledger.home.exists(), "the user's own spool is not touched"
+    left = [process.pid for process in psutil.process_iter() if _uses(process, temporary)]
+    assert left == []
+
+
+def _uses(process: psutil.Process, folder: Path) -> bool:
+    try:
+        words = [*process.cmdline(), *process.environ().values()]
+    except psutil.Error:
+        return False
+    return process.pid != os.getpid() and any(str(folder) in word for word in words)

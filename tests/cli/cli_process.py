@@ -1,0 +1,89 @@
+"""The real command in a subprocess, away from the settings of whoever runs the tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from snowledger_queue import Origin, Spool, SpoolStatistics, new_event, open_spool, open_writer
+
+CONFIGURING = ("SNOWLEDGER_", "XDG_", "QUEUE_DIR", "SNOW_CONNECTION", "BACKPRESSURE_", "MAX_QUEUE_SIZE")
+
+
+class Cli:
+    """Runs snowledger in a folder and with a spool of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "spool"
+        self.variables = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURING)}
+        self.variables |= {"HOME": str(folder), "SNOWLEDGER_HOME": str(self.home), "SNOWLEDGER_CUSTOMER": "acme"}
+
+    def environment(self, variables: dict[str, str | None]) -> dict[str, str]:
+        changed = {**self.variables, **variables}
+        return {name: value for name, value in changed.items() if value is not None}
+
+    def run(
+        self, *arguments: str | Path, code: int = 0, text: str | bytes = b"", **variables: str | None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end and check its exit code; a variable that is None is not set."""
+        done = subprocess.run(
+            [sys.executable, "-m", "snowledger", *arguments],
+            cwd=self.folder,
+            env=self.environment(variables),
+            input=text.encode() if isinstance(text, str) else text,
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+        output, errors = done.stdout.decode(), done.stderr.decode()
+        assert done.returncode == code, f"exit code {done.returncode}\n{output}\n{errors}"
+        assert "Traceback" not in errors
+        return subprocess.CompletedProcess(done.args, done.returncode, output, errors)
+
+    def start(self, *arguments: str | Path, **variables: str | None) -> subprocess.Popen[bytes]:
+        """Start a command that goes on."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "snowledger", *arguments],
+            cwd=self.folder,
+            env=self.environment(variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def json(self, *arguments: str | Path, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    @property
+    def spool(self) -> Spool:
+        return open_spool(self.home)
+
+    def make_spool(self) -> None:
+        open_spool(self.home)
+
+    def queued(self) -> list[dict[str, Any]]:
+        """All events in the queue, in order."""
+        segments = self.spool.sealed_segments()
+        return [json.loads(line) for segment in segments for line in segment.path.read_bytes().splitlines()]
+
+    def statistics(self) -> SpoolStatistics:
+        return self.spool.statistics()
+
+    def log(self, count: int) -> None:
+        """Queue events as a server would."""
+        origin = Origin("0.1.0", "session")
+        events = [
+            new_event(origin, activity="cdesk.user_asked", customer="acme", feature_json={"number": number})
+            for number in range(count)
+        ]
+
+        async def append() -> None:
+            async with open_writer(self.spool) as writer:
+                await writer.append(events)
+
+        anyio.run(append)

@@ -1,0 +1,163 @@
+"""``serve`` and ``upload``: how they start, refuse, end and report. What they do is tested with their packages."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from tests.cli.cli_process import Cli
+
+from snowledger import logs
+from snowledger_queue import lock_holder
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def count(path: Path) -> int:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        found = connection.execute("SELECT count(*) FROM activities.events WHERE customer = 'acme'").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def test_serve_ends_with_its_input_and_says_nothing_on_stdout(cli: Cli) -> None:
+    assert cli.run("serve", "--no-uploader").stdout == ""
+    assert cli.json("status")["servers"] == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"SNOWLEDGER_HOME": "/dev/null/spool"}, "cannot create the folder"),
+        ({"SNOWLEDGER_CUSTOMER": "a/b"}, "environment variable SNOWLEDGER_CUSTOMER: 'a/b' is not accepted"),
+        ({"SNOWLEDGER_CONFIG": "missing.toml"}, "cannot read the settings file"),
+    ],
+)
+def test_what_cannot_start_ends_with_3_and_one_line(variables: dict[str, str], reason: str, cli: Cli) -> None:
+    for command in (["serve", "--no-uploader"], ["upload", "--once"]):
+        done = cli.run(*command, code=3, **variables)
+        assert done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert reason in line
+
+
+def test_upload_once_reports_in_one_line_and_nothing_else_in_a_pipe(cli: Cli) -> None:
+    cli.log(5)
+    done = cli.run("upload", "--once")
+    assert done.stdout.startswith("loaded 5 events in 1 batch: 5 new, 0 duplicates, 0 dead letters (")
+    assert done.stderr == ""
+    assert count(cli.home / "warehouse.duckdb") == 5
+    assert cli.run("upload", "--once").stdout.startswith("loaded 0 events in 0 batches: ")
+    last = cli.json("status")["uploader"]["last_batch"]
+    assert last is None or last["inserted"] == 5
+
+
+def test_duplicates_are_counted(cli: Cli) -> None:
+    line = '{"activity":"cdesk.user_asked","customer":"acme","ts":"2026-01-01T00:00:00Z","feature_json":{}}\n'
+    cli.run("import", "-", text=line)
+    cli.run("import", "-", text=line)
+    assert "loaded 2 events in 1 batch: 1 new, 1 duplicate," in cli.run("upload", "--once").stdout
+    assert count(cli.home / "warehouse.duckdb") == 1
+
+
+def test_upload_into_a_file_of_ones_own(cli: Cli) -> None:
+    cli.log(1)
+    cli.run("upload", "--once", "--duckdb-path", "own.duckdb")
+    assert count(cli.folder / "own.duckdb") == 1
+    assert not (cli.home / "warehouse.duckdb").exists()
+
+
+@pytest.mark.parametrize(("error", "code"), [("WarehouseRefusedError", 3), ("WarehouseUnavailableError", 1)])
+def test_a_supervisor_can_tell_a_warehouse_that_needs_a_person(error: str, code: int, cli: Cli) -> None:
+    program = (
+        "import snowledger_uploader as uploader\n"
+        f"def run(*_): raise uploader.{error}('the reason')\n"
+        "uploader.run = run\n"
+        "from snowledger.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "upload", "--once"],
+        env=cli.environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, "snowledger: the reason\n")
+
+
+def test_snowflake_is_refused_until_it_is_there(cli: Cli) -> None:
+    done = cli.run("upload", code=3, SNOWLEDGER_WAREHOUSE="snowflake")
+    assert "snowflake is not in this version yet" in done.stderr
+    assert not cli.home.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_second_uploader_is_refused_naming_the_first_which_ends_in_order(
+    cli: Cli, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    first = cli.start("upload")
+    processes.append(first)
+    until(lambda: lock_holder(cli.spool.uploader_lock) is not None)
+    second = cli.run("upload", "--once", code=4)
+    (line,) = second.stderr.splitlines()
+    assert f"held by process {first.pid} since " in line
+    assert cli.json("status")["uploader"]["pid"] == first.pid
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=15) == 0
+    assert cli.json("status")["uploader"]["state"] == "stopped"
+
+
+async def test_serve_starts_an_uploader_that_ends_with_it(cli: Cli) -> None:
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "snowledger", "serve"], env=cli.environment({}), cwd=cli.folder
+    )
+    database = cli.home / "warehouse.duckdb"
+    async with Client(stdio_client(server)) as client:
+        done = await client.call_tool("log_event", {"activity": "cdesk.user_asked", "feature_json": {"question": "?"}})
+        assert not done.is_error
+        until(lambda: lock_holder(cli.spool.uploader_lock) is not None)
+    until(lambda: lock_holder(cli.spool.uploader_lock) is None and cli.statistics().events == 0)
+    assert count(database) == 1
+    assert "snowledger_uploader" in (cli.home / "uploader.log").read_text(encoding="utf-8")
+
+
+def test_an_uploader_started_by_serve_leaves_its_reason_in_its_log(cli: Cli) -> None:
+    log = cli.folder / "uploader.log"
+    cli.run("upload", "--exit-when-unused", "--log-file", log, code=3, SNOWLEDGER_LOG_LEVEL="loud")
+    (line,) = log.read_text(encoding="utf-8").splitlines()
+    assert "ERROR" in line
+    assert "'loud' is not accepted" in line
+    done = cli.run("upload", "--log-file", "/dev/null/x", code=3)
+    assert "cannot write the log file" in done.stderr
+
+
+def test_a_log_line_is_one_line_and_its_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 1000)
+    file = tmp_path / "x.log"
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        logs.configure("info", file)
+        for number in range(50):
+            logging.getLogger("test").info("%d\n2026 ERROR forged \x1b[2J", number)
+        assert all("INFO test: " in line for line in file.read_text(encoding="utf-8").splitlines())
+        assert {path.name for path in tmp_path.iterdir()} == {"x.log", "x.log.1"}
+        assert file.stat().st_size <= 1000
+    finally:
+        for handler in set(root.handlers) - set(before[0]):
+            handler.close()
+        root.handlers[:], root.level = before

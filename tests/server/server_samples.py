@@ -1,0 +1,61 @@
+"""The server in this process, with a real spool behind it, and the official client in front."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import mcp_types as types
+from mcp import Client
+
+from snowledger_queue import Origin, QueueWriter, Spool, open_writer
+from snowledger_server import Identity, Journal, build_server
+
+HASH = "0123456789abcdef" * 4
+INSIGHT = {"subject": "customer/acme", "metric": "mrr_usd", "value": 1250, "provenance_query_hash": HASH}
+EVENT: dict[str, Any] = {"activity": "cdesk.user_asked", "feature_json": {"question": "why?"}}
+ERAS = ["legacy", "auto"]
+
+
+class Connected(NamedTuple):
+    client: Client
+    writer: QueueWriter
+    spool: Spool
+
+    def events(self) -> list[dict[str, Any]]:
+        """What is in the spool now, sealed or not."""
+        paths = [*(found.path for found in self.spool.sealed_segments()), *self.spool.active_segments()]
+        return [json.loads(line) for path in sorted(paths) for line in path.read_bytes().splitlines()]
+
+    async def ok(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The structured answer of a call that works."""
+        result = await self.client.call_tool(tool, arguments)
+        assert not result.is_error, result
+        assert isinstance(result.structured_content, dict)
+        assert json.loads(text(result)) == result.structured_content
+        return result.structured_content
+
+    async def refused(self, tool: str, arguments: dict[str, Any]) -> tuple[str, bool]:
+        """Text and `retryable` of a call that fails, the same in both forms."""
+        before = len(self.events())
+        result = await self.client.call_tool(tool, arguments)
+        assert result.is_error, result
+        assert isinstance(result.structured_content, dict)
+        assert result.structured_content["error"] in text(result)
+        assert len(self.events()) == before
+        return text(result), bool(result.structured_content["retryable"])
+
+
+def text(result: types.CallToolResult) -> str:
+    [content] = result.content
+    assert isinstance(content, types.TextContent)
+    return content.text
+
+
+@asynccontextmanager
+async def connected(spool: Spool, mode: str, *allowed: str, customer: str = "acme") -> AsyncIterator[Connected]:
+    async with open_writer(spool) as writer:
+        journal = Journal(writer, Origin("1.2.3", "session-1"))
+        server = build_server(journal, Identity(customer, frozenset(allowed)), "1.2.3")
+        async with Client(server, mode=mode) as client:
+            yield Connected(client, writer, spool)

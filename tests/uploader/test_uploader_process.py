@@ -1,0 +1,188 @@
+"""`snowledger upload` as a process: one per spool, and an orderly end whenever it is asked for."""
+
+import contextlib
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+from tests.acceptance.ledger import Ledger, wait_until
+from tests.uploader.uploader_samples import damaged, loaded_lines, raw_line, sample_event, sample_lines, seal
+
+from snowledger_queue import Spool, UploaderStatus, read_uploader_status, server_presence
+from snowledger_uploader import DuckDBWarehouse, UploaderConfig, WarehouseUnavailableError, run
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+
+MANY = 240_000
+COUNT = "SELECT count(*), count(DISTINCT activity_id) FROM activities.raw_events WHERE payload LIKE ?"
+HOLDER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+WITHOUT_UMASK = "import os, runpy; os.umask(0); runpy.run_module('snowledger', run_name='__main__')"
+
+
+def state(ledger: Ledger) -> UploaderStatus:
+    status = read_uploader_status(ledger.spool)
+    return status or UploaderStatus(pid=0, state="none", updated_at="")
+
+
+def started(ledger: Ledger, *arguments: str) -> subprocess.Popen[bytes]:
+    process = ledger.start("upload", *arguments)
+    wait_until(lambda: state(ledger).pid == process.pid and state(ledger).state != "starting", "the uploader is up")
+    return process
+
+
+def seal_many(spool: Spool, count: int) -> None:
+    """So many events that loading them takes a good part of a second."""
+    for sequence, start in enumerate(range(0, count, 40_000)):
+        seal(spool, [raw_line(number, b'{"n":1}') for number in range(start, start + 40_000)], sequence)
+
+
+def test_a_second_uploader_is_refused_and_told_who_is_first(ledger: Ledger) -> None:
+    first = started(ledger)
+    for arguments in (["upload"], ["upload", "--once"]):
+        refused = ledger.run(*arguments, code=4)
+        assert f"process {first.pid}" in refused.stderr
+    assert first.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_uploader_ends_at_once_when_told(ledger: Ledger, number: signal.Signals) -> None:
+    process = started(ledger)
+    wait_until(lambda: state(ledger).state == "idle", "idle")
+    began = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(10) == 0
+    assert time.monotonic() - began < 2
+    assert state(ledger).state == "stopped"
+
+
+def test_told_while_loading_it_finishes_or_rolls_back_and_the_rest_loads_later(ledger: Ledger) -> None:
+    seal_many(ledger.spool, MANY)
+    process = ledger.start("upload")
+    wait_until(lambda: state(ledger).state == "loading", "loading")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert "Traceback" not in ledger.errors
+    assert state(ledger).state == "stopped"
+    assert state(ledger).events == MANY - len(ledger.queued())
+    ledger.run("upload", "--once")
+    assert ledger.rows(COUNT, "%user_asked%") == [(MANY, MANY)]
+
+
+def test_a_second_signal_rolls_the_running_batch_back(ledger: Ledger) -> None:
+    seal_many(ledger.spool, MANY)
+    process = ledger.start("upload")
+    wait_until(lambda: state(ledger).state == "loading", "loading")
+    process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "finishing the running batch" in ledger.errors, "the first signal is heard")
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert time.monotonic() - began < 3
+    assert "Traceback" not in ledger.errors
+    ledger.run("upload", "--once")
+    assert ledger.rows(COUNT, "%user_asked%") == [(MANY, MANY)]
+
+
+def test_it_ends_by_itself_once_the_last_server_is_gone_and_the_queue_is_empty(ledger: Ledger) -> None:
+    with server_presence(ledger.spool):
+        process = started(ledger, "--exit-when-unused")
+        seal(ledger.spool, sample_lines(3), 1)
+        wait_until(lambda: len(ledger.delivered()) == 3, "loaded while the server lives")
+        assert process.poll() is None
+        seal(ledger.spool, sample_lines(3, 3), 2)
+    assert process.wait(10) == 0
+    assert loaded_lines(ledger.warehouse) == sample_lines(6)
+    assert ledger.queued() == []
+
+
+def test_what_is_sealed_in_the_last_moment_is_drained_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    seal(ledger.spool, sample_lines(1), 1)
+    close = DuckDBWarehouse.close
+    late = [sample_lines(1, 1)]
+
+    async def close_while_a_server_comes_and_goes(warehouse: DuckDBWarehouse) -> None:
+        await close(warehouse)
+        if late:
+            seal(ledger.spool, late.pop(), 2)
+
+    monkeypatch.setattr(DuckDBWarehouse, "close", close_while_a_server_comes_and_goes)
+    run(UploaderConfig(home=ledger.home, duckdb_path=ledger.warehouse, version="1.2.3", exit_when_unused=True))
+    assert ledger.queued() == []
+
+
+def test_when_its_lock_file_is_deleted_it_stops_before_a_second_one_works_too(ledger: Ledger) -> None:
+    process = started(ledger)
+    ledger.spool.uploader_lock.unlink()
+    assert process.wait(10) == 3
+    assert "uploader.lock was deleted" in ledger.errors
+    assert "uploader.lock was deleted" in str(state(ledger).problem)
+
+
+def test_once_gives_up_on_a_locked_warehouse_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snowledger_uploader._run.ONCE_GIVE_UP_S", 0.5)
+    ledger = Ledger(tmp_path)
+    seal(ledger.spool, sample_lines(2))
+    command = [sys.executable, "-c", HOLDER, str(ledger.warehouse)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        config = UploaderConfig(home=ledger.home, duckdb_path=ledger.warehouse, version="1.2.3", once=True)
+        with pytest.raises(WarehouseUnavailableError, match="lock"):
+            run(config)
+        holder.communicate(b"")
+    assert len(ledger.queued()) == 2
+    assert "lock" in str(state(ledger).problem)
+
+
+def test_a_locked_warehouse_is_waited_for_and_named_meanwhile(ledger: Ledger) -> None:
+    seal(ledger.spool, sample_lines(2))
+    with duckdb.connect(str(ledger.warehouse)):
+        started(ledger)
+        wait_until(lambda: state(ledger).state == "waiting", "waiting")
+        assert "warehouse.duckdb" in str(state(ledger).problem)
+    wait_until(lambda: len(ledger.delivered()) == 2, "loaded after the release")
+    wait_until(lambda: state(ledger).state == "idle", "idle again")
+    assert state(ledger).problem is None
+
+
+def test_dead_letters_that_cannot_be_kept_end_it_with_a_reason_and_lose_nothing(ledger: Ledger) -> None:
+    segment = seal(ledger.spool, [*sample_lines(2), damaged(sample_event(9).line)])
+    (ledger.spool.dead_letters / segment.path.name).mkdir()
+    failed = ledger.run("upload", "--once", code=1)
+    assert "directory" in failed.stderr
+    assert state(ledger).state == "stopped"
+    assert "directory" in str(state(ledger).problem)
+    assert len(ledger.queued()) == 3
+
+
+def test_all_that_it_writes_is_private(ledger: Ledger) -> None:
+    outside = ledger.folder / "elsewhere"
+    outside.mkdir()
+    seal(ledger.spool, [*sample_lines(2), damaged(sample_event(9).line)])
+    command = [sys.executable, "-c", WITHOUT_UMASK, "upload", "--duckdb-path", str(outside / "w.duckdb")]
+    seen: dict[str, int] = {}
+    with subprocess.Popen(command, env=ledger.environment) as process:
+
+        def look() -> bool:
+            assert process.poll() is None
+            for path in outside.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    seen[path.name] = stat.S_IMODE(path.stat().st_mode)
+            if not ledger.queued():
+                seal(ledger.spool, [raw_line(time.monotonic_ns(), b"{}")], 5)
+            return len(seen) > 1
+
+        wait_until(look, "the file and its write-ahead log were seen")
+        process.terminate()
+        assert process.wait(10) == 0
+    assert seen == {"w.duckdb": 0o600, "w.duckdb.wal": 0o600}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in ledger.home.rglob("*") if path.is_file()}
+    assert set(modes.values()) == {0o600}, modes

@@ -1,0 +1,108 @@
+"""Forming a batch: verify sealed segments and put the loadable files together."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from snowledger_queue import QueueError, dead_letter, intact_lines, verify_segment
+
+from ._warehouse import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from snowledger_queue import DeadLetter, SealedSegment, Spool
+
+log = logging.getLogger(__name__)
+
+
+class Line(NamedTuple):
+    """An intact line and where it comes from."""
+
+    segment: str
+    offset: int
+    content: bytes
+    """Without newline."""
+
+
+class FormedBatch(NamedTuple):
+    """A batch with the segments it was made of."""
+
+    batch: Batch
+    segments: tuple[SealedSegment, ...]
+    letters: tuple[DeadLetter, ...]
+    """What was damaged; it is not in the batch."""
+    scratch: tuple[Path, ...]
+    """Files to delete with the segments."""
+    unreadable: tuple[SealedSegment, ...]
+    """Segments that were passed over; they stay where they are."""
+
+
+def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, max_files: int) -> FormedBatch:
+    """Verify segments from the head and make one batch of them, at least one. Blocking.
+
+    A segment without damage is loaded as it is; of a damaged one, a copy of its intact lines.
+
+    Raises:
+        OSError: the scratch copy cannot be written.
+    """
+    files: list[Path] = []
+    scratch: list[Path] = []
+    taken: list[SealedSegment] = []
+    letters: list[DeadLetter] = []
+    digests: list[bytes] = []
+    unreadable: list[SealedSegment] = []
+    events = size = 0
+    for segment in segments:
+        if len(taken) == max_files:
+            break
+        try:
+            if taken and size + spool.filesystem.size(segment.path) > max_bytes:
+                break
+            verified = verify_segment(spool, segment)
+        except (OSError, QueueError) as error:
+            log.error("cannot read %s, left where it is: %s", segment.path.name, error)  # noqa: TRY400
+            unreadable.append(segment)
+            continue
+        if verified.missing:
+            log.error("%s has %d lines less than when it was sealed", segment.path.name, verified.missing)
+        path, digest, length = segment.path, verified.sha256, verified.size
+        if verified.damaged:
+            letters += [
+                dead_letter("damaged", found.reason, segment.path.name, found.offset, found.line)
+                for found in verified.damaged
+            ]
+            lines = [Line(segment.path.name, offset, line) for offset, line in intact_lines(spool, segment)]
+            path, digest, length = write_lines(spool, lines)
+            scratch.append(path)
+        taken.append(segment)
+        if verified.events:
+            files.append(path)
+            digests.append(digest)
+            events += verified.events
+            size += length
+    batch = Batch(content_id(digests), tuple(files), events, size)
+    return FormedBatch(batch, tuple(taken), tuple(letters), tuple(scratch), tuple(unreadable))
+
+
+def batch_of_lines(spool: Spool, lines: Sequence[Line]) -> Batch:
+    """A batch of one scratch file with these lines. Blocking. Raises ``OSError``."""
+    path, digest, size = write_lines(spool, lines)
+    return Batch(content_id([digest]), (path,), len(lines), size)
+
+
+def write_lines(spool: Spool, lines: Sequence[Line]) -> tuple[Path, bytes, int]:
+    """Write the lines to a scratch file; return its path, SHA-256 and size. Raises ``OSError``."""
+    content = b"".join(line.content + b"\n" for line in lines)
+    digest = hashlib.sha256(content)
+    path = spool.work / f"{digest.hexdigest()}.ndjson"
+    path.write_bytes(content)
+    return path, digest.digest(), len(content)
+
+
+def content_id(digests: Sequence[bytes]) -> str:
+    """A batch's id: SHA-256 over the SHA-256 of each of its files, in order, as 64 hex digits."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()

@@ -1,0 +1,131 @@
+"""The drain loop: sealed segments into the warehouse, and only then off the disk."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from anyio import to_thread
+
+from snowledger_queue import DeadLetterBox, dead_letter, intact_lines, recover
+
+from ._batch import FormedBatch, Line, batch_of_lines, form_batch
+from ._errors import RowsRejectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from snowledger_queue import DeadLetter, SealedSegment, Spool
+
+    from ._deliver import Delivery
+    from ._warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+UNREADABLE_RETRY_S = 30.0
+"""A segment that cannot be read stays where it is and is tried again this often; the others are not held up."""
+
+
+class DrainedBatch(NamedTuple):
+    """What became of one batch of segments."""
+
+    batch_id: str
+    events: int
+    """Lines that are in the warehouse now."""
+    inserted: int
+    """Of them, those that it did not hold before."""
+    dead_letters: int
+    """Lines set aside."""
+    seconds: float
+    lag_s: float
+    """From the oldest segment's first event to the confirmed receipt."""
+
+
+class Drain:
+    """Moves what is sealed into the warehouse, one batch at a time."""
+
+    def __init__(
+        self, spool: Spool, warehouse: Warehouse, delivery: Delivery, give_up_after_s: float | None = None
+    ) -> None:
+        """``give_up_after_s`` bounds the retries of a batch; None retries for ever."""
+        self._spool = spool
+        self._warehouse = warehouse
+        self._delivery = delivery
+        self._give_up_after_s = give_up_after_s
+        self._box = DeadLetterBox(spool)
+        self._unreadable: dict[Path, float] = {}
+
+    async def waiting(self) -> list[SealedSegment]:
+        """Recover what dead writers left, then list the segments that can be drained, oldest first."""
+        return await to_thread.run_sync(self._waiting)
+
+    async def drain_batch(self, segments: Sequence[SealedSegment]) -> DrainedBatch:
+        """Load one batch from the head of the segments, confirm it, and delete them.
+
+        Whenever this is interrupted, the segments not deleted are drained again, and events that were loaded
+        already are known by their ids.
+
+        Raises:
+            UploadStoppedError, UploaderError: see ``Delivery.deliver``; the segments stay.
+            OSError: dead letters cannot be kept, or segments not deleted.
+        """
+        started = time.monotonic()
+        formed = await to_thread.run_sync(self._form, segments)
+        inserted = 0
+        letters = list(formed.letters)
+        for segment in formed.unreadable:
+            self._unreadable[segment.path] = time.monotonic() + UNREADABLE_RETRY_S
+        if formed.batch.events:
+            try:
+                receipt = await self._delivery.deliver(formed.batch, self._give_up_after_s)
+                inserted = receipt.inserted
+            except RowsRejectedError as error:
+                log.warning("batch %.8s has rows that the warehouse rejects: %s", formed.batch.batch_id, error)
+                for segment in formed.segments:
+                    lines = await to_thread.run_sync(self._lines, segment)
+                    inserted += await self._bisect(lines, letters)
+        await to_thread.run_sync(self._settle, formed, letters)
+        seconds = time.monotonic() - started
+        oldest_ms = min((segment.name.opened_ms for segment in formed.segments), default=None)
+        lag_s = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+        events = formed.batch.events + len(formed.letters) - len(letters)
+        return DrainedBatch(formed.batch.batch_id, events, inserted, len(letters), seconds, lag_s)
+
+    async def _bisect(self, lines: Sequence[Line], letters: list[DeadLetter]) -> int:
+        """Load the lines without those that the warehouse rejects; return how many were new."""
+        if not lines:
+            return 0
+        batch = await to_thread.run_sync(batch_of_lines, self._spool, lines)
+        try:
+            return (await self._delivery.deliver(batch, self._give_up_after_s)).inserted
+        except RowsRejectedError as error:
+            if len(lines) == 1:
+                letters.append(dead_letter("rejected", str(error), lines[0].segment, lines[0].offset, lines[0].content))
+                return 0
+        finally:
+            batch.files[0].unlink(missing_ok=True)
+        middle = len(lines) // 2
+        return await self._bisect(lines[:middle], letters) + await self._bisect(lines[middle:], letters)
+
+    # What follows is blocking and runs in a worker thread.
+
+    def _waiting(self) -> list[SealedSegment]:
+        recover(self._spool)
+        now = time.monotonic()
+        return [segment for segment in self._spool.sealed_segments() if self._unreadable.get(segment.path, 0) <= now]
+
+    def _form(self, segments: Sequence[SealedSegment]) -> FormedBatch:
+        return form_batch(self._spool, segments, self._warehouse.batch_bytes, self._warehouse.batch_files)
+
+    def _lines(self, segment: SealedSegment) -> list[Line]:
+        return [Line(segment.path.name, offset, line) for offset, line in intact_lines(self._spool, segment)]
+
+    def _settle(self, formed: FormedBatch, letters: list[DeadLetter]) -> None:
+        """Everything is in the warehouse or in ``letters``: keep those, then let go of the segments."""
+        self._box.put(letters)
+        filesystem = self._spool.filesystem
+        for path in (*(segment.path for segment in formed.segments), *formed.scratch):
+            filesystem.remove(path)
+        filesystem.sync_folder(self._spool.queue)

@@ -1,0 +1,33 @@
+"""The uploader's errors: one base, and for each whether a retry can help."""
+
+from __future__ import annotations
+
+
+class UploaderError(Exception):
+    """The uploader could not do its work."""
+
+    transient = False
+    """Whether the same work may succeed later without anybody changing anything."""
+
+
+class WarehouseUnavailableError(UploaderError):
+    """The warehouse did not answer, is locked or is out of space; the batch may or may not have been loaded.
+
+    Look for its receipt before loading it again.
+    """
+
+    transient = True
+
+
+class WarehouseRefusedError(UploaderError):
+    """The warehouse cannot be used as it is (not a database, wrong permissions); somebody has to act."""
+
+
+class RowsRejectedError(UploaderError):
+    """The warehouse rejected at least one row of the batch, and nothing of it was loaded."""
+
+
+class UploadStoppedError(UploaderError):
+    """The uploader was asked to stop before the batch was confirmed; its segments are still in the queue."""
+
+    transient = True

@@ -1,0 +1,246 @@
+"""``snowledger upload``: one process per spool that drains it, as a daemon or once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import anyio
+
+from snowledger_queue import (
+    BatchStatus,
+    Origin,
+    ProcessLock,
+    Spool,
+    SpoolError,
+    UploaderStatus,
+    live_servers,
+    open_spool,
+    timestamp,
+    write_uploader_status,
+)
+
+from ._deliver import Delivery
+from ._drain import Drain, DrainedBatch
+from ._duckdb import DuckDBWarehouse
+from ._errors import UploaderError, UploadStoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from snowledger_queue import SealedSegment
+
+    from ._warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+"""How often an idle uploader looks for sealed segments; a look costs some 50 µs and adds at most this to the lag."""
+
+STOP_S = 10.0
+"""After SIGTERM a running batch gets this long to finish before it is rolled back (systemd's default is 90 s)."""
+
+ONCE_GIVE_UP_S = 30.0
+"""``upload --once`` waits this long for a locked or missing warehouse before it gives up with its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploaderConfig:
+    """All that an uploader needs to know."""
+
+    home: Path
+    """The spool folder."""
+    duckdb_path: Path
+    """The embedded warehouse's file."""
+    version: str
+    """snowledger's version, recorded in its own events."""
+    once: bool = False
+    """Drain what is there and return."""
+    exit_when_unused: bool = False
+    """Return when no server uses the spool any more and the queue is empty."""
+    poll_s: float = POLL_S
+
+
+def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = None) -> UploaderStatus:
+    """Drain the spool until a signal comes, or as the config says; return the final status.
+
+    ``progress`` hears (events done, events to do) after each batch.
+
+    Raises:
+        snowledger_queue.LockHeldError: another uploader has the spool; the message names it.
+        snowledger_queue.SpoolError: the spool cannot be used.
+        UploaderError: with ``once``, the warehouse did not take a batch; its segments are still queued.
+        OSError: dead letters cannot be kept, or the queue cannot be read; nothing was deleted.
+    """
+    # DuckDB creates its write-ahead log with the mode that the umask leaves, and may do so outside the private spool.
+    umask = os.umask(0o077)
+    try:
+        spool = open_spool(config.home)
+        lock = ProcessLock.acquire(spool.uploader_lock, "uploader")
+        try:
+            for leftover in spool.work.glob("*.ndjson"):
+                leftover.unlink()
+            return anyio.run(_Uploader(config, spool, lock, progress).run)
+        finally:
+            lock.release()
+    finally:
+        os.umask(umask)
+
+
+def make_warehouse(config: UploaderConfig, spool: Spool) -> Warehouse:
+    """The back end that the config names."""
+    origin = Origin(config.version, uuid.uuid4().hex, source_system="snowledger")
+    return DuckDBWarehouse(config.duckdb_path, spool.work, origin)
+
+
+def check_warehouse(config: UploaderConfig) -> str:
+    """Open the warehouse, bring its schema up to date, close it; return a line that says so.
+
+    Raises:
+        UploaderError: why it cannot be used.
+        snowledger_queue.SpoolError: the spool cannot be used.
+    """
+
+    async def check() -> None:
+        warehouse = make_warehouse(config, open_spool(config.home))
+        try:
+            await warehouse.open()
+        finally:
+            await warehouse.close()
+
+    anyio.run(check)
+    return f"DuckDB file {config.duckdb_path} opens and has its schema"
+
+
+class _Uploader:
+    """The process's state and loop."""
+
+    def __init__(
+        self,
+        config: UploaderConfig,
+        spool: Spool,
+        lock: ProcessLock,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._config = config
+        self._spool = spool
+        self._lock = lock
+        self._progress = progress
+        self._stop = anyio.Event()
+        self._status = UploaderStatus(pid=os.getpid(), state="starting", updated_at="")
+        self._warehouse = make_warehouse(config, spool)
+
+    async def run(self) -> UploaderStatus:
+        delivery = Delivery(self._warehouse, self._stop, self._waits)
+        drain = Drain(self._spool, self._warehouse, delivery, ONCE_GIVE_UP_S if self._config.once else None)
+        failure: UploaderError | SpoolError | OSError | None = None
+        async with anyio.create_task_group() as tasks:
+            if sys.platform != "win32":
+                tasks.start_soon(self._watch_signals, tasks.cancel_scope, name="uploader signals")
+            try:
+                await self._loop(drain)
+            except UploadStoppedError as error:
+                log.info("%s", error)
+                failure = error if self._config.once else None
+            except (UploaderError, SpoolError, OSError) as error:
+                failure = error
+            tasks.cancel_scope.cancel()
+        await self._warehouse.close()
+        self._set(state="stopped", problem=None if failure is None else str(failure))
+        if failure is not None:
+            raise failure
+        return self._status
+
+    async def _loop(self, drain: Drain) -> None:
+        self._set(state="idle")
+        while True:
+            segments = await drain.waiting()
+            if self._stop.is_set():
+                if segments:
+                    raise UploadStoppedError("stopped; what is not loaded yet is still in the queue")
+                return
+            if segments:
+                await self._drain(drain, segments)
+                continue
+            await self._warehouse.close()
+            if self._status.state != "idle":
+                self._set(state="idle", problem=None)
+            if self._config.once:
+                return
+            # Another look at the queue, which finds what the last server sealed before it went.
+            if self._config.exit_when_unused and self._unused() and not await drain.waiting():
+                return
+            if not self._lock.held():
+                message = (
+                    f"{self._spool.uploader_lock} was deleted or replaced; stopping before a second uploader starts"
+                )
+                raise SpoolError(message)
+            with anyio.move_on_after(self._config.poll_s):
+                await self._stop.wait()
+
+    async def _drain(self, drain: Drain, segments: Sequence[SealedSegment]) -> None:
+        if self._status.state != "loading":
+            self._set(state="loading")
+        drained = await drain.drain_batch(segments)
+        if drained.events or drained.dead_letters:
+            self._count(drained)
+        if self._progress is not None:
+            ahead = sum(segment.events for segment in self._spool.sealed_segments())
+            self._progress(self._status.events, self._status.events + ahead)
+
+    def _unused(self) -> bool:
+        return live_servers(self._spool) == 0 and not self._spool.active_segments()
+
+    async def _watch_signals(self, scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                if self._stop.is_set():
+                    log.warning("%s again: rolling back", signal.Signals(number).name)
+                    scope.cancel()
+                    return
+                log.info("%s: finishing the running batch", signal.Signals(number).name)
+                self._stop.set()
+                scope.deadline = anyio.current_time() + STOP_S
+
+    def _waits(self, problem: str) -> None:
+        self._set(state="waiting", problem=problem)
+
+    def _count(self, drained: DrainedBatch) -> None:
+        status = self._status
+        last = BatchStatus(
+            drained.batch_id,
+            drained.events,
+            drained.inserted,
+            timestamp(datetime.now(UTC)),
+            round(drained.seconds, 3),
+            round(drained.lag_s, 3),
+        )
+        log.info(
+            "batch %.8s: %d events, %d new, %d dead letters, %.2f s, lag %.2f s",
+            *(drained.batch_id, drained.events, drained.inserted),
+            *(drained.dead_letters, drained.seconds, drained.lag_s),
+        )
+        self._set(
+            state="loading",
+            problem=None,
+            batches=status.batches + 1,
+            events=status.events + drained.events,
+            inserted=status.inserted + drained.inserted,
+            dead_letters=status.dead_letters + drained.dead_letters,
+            last_batch=last,
+        )
+
+    def _set(self, **changes: object) -> None:
+        """Change the status and show it; a status that cannot be written must not stop the drain."""
+        self._status = replace(self._status, updated_at=timestamp(datetime.now(UTC)), **changes)  # type: ignore[arg-type]
+        try:
+            write_uploader_status(self._spool, self._status)
+        except OSError as error:
+            log.warning("cannot write %s: %s", self._spool.uploader_status, error)
