@@ -71,7 +71,7 @@ def run_demo(home: Path | None = None, *, keep: bool = False) -> int:
         console.print(f"[bold]2[/] A client logs a session of {TURNS} questions over MCP, as Claude Desktop would")
         session = asyncio.run(_drive(environment))
         console.print(
-            f"  {len(session.acks_ms)} calls acknowledged in {session.seconds:.1f} s, each on stable storage: "
+            f"  {len(session.acks_ms)} calls acknowledged in {session.seconds:.1f} s, durable on disk: "
             f"p50 {_quantile(session.acks_ms, 50):.2f} ms, p95 {_quantile(session.acks_ms, 95):.2f} ms"
         )
         for refusal in session.refusals:

@@ -69,6 +69,13 @@ def _absolute(path: Path) -> Path:
         raise ValueError(str(error)) from None
 
 
+def _database(path: Path) -> Path:
+    if path.stem == "activities":
+        message = "DuckDB names a database after its file, and activities is the schema's name"
+        raise ValueError(message)
+    return path
+
+
 def _customer(customer: str) -> str:
     try:
         check_customer(customer)
@@ -123,9 +130,9 @@ class Settings(BaseSettings):
     warehouse: Annotated[Literal["duckdb", "snowflake"], BeforeValidator(_lower)] = _setting(
         "WAREHOUSE", accepted="duckdb or snowflake", default="duckdb"
     )
-    duckdb_path: _Path = _setting(
+    duckdb_path: Annotated[_Path, AfterValidator(_database)] = _setting(
         "DUCKDB_PATH",
-        accepted="the path of a file",
+        accepted="the path of a file, not named activities (readers could not tell it from the schema)",
         default_factory=lambda earlier: earlier["home"] / DUCKDB_NAME,
     )
     auto_uploader: bool = _setting(

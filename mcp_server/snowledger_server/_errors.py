@@ -21,6 +21,16 @@ class InvalidArgumentError(ServerError):
         self.field = field
 
 
+class UnexpectedError(ServerError):
+    """The server failed in a way nobody foresaw; whether the event was stored is unknown.
+
+    ``reference`` is what its log line carries too; nothing else of the cause is told to the client.
+    """
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"snowledger failed (reference {reference} in its log)")
+
+
 class NotAllowedError(ServerError):
     """The customer does not exist for this identity: not found or not allowed, the answer is the same."""
 

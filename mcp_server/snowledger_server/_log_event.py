@@ -86,7 +86,8 @@ _DEFINITION = types.Tool(
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 255,
-                "description": "Any text of yours that names this event; the same key twice is one event.",
+                "description": "A text that names this event among all of the customer's, such as a UUID; the same key "
+                "twice, in this session or another, is one event.",
             },
         },
         required=["activity", "feature_json"],

@@ -12,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from snowledger_queue import QueueError, new_query_tag
 
-from ._errors import ServerError
+from ._errors import ServerError, UnexpectedError
 from ._log_event import log_event_tool
 from ._log_insight import log_insight_tool
 from ._tool import Call, Journal, Tool, answer, check_names, failure
@@ -80,4 +80,4 @@ async def call(tool: Tool, request: Call) -> types.CallToolResult:
     except Exception:
         reference = secrets.token_hex(4)
         log.exception("%s %s failed, reference %s", request.query_tag, tool.definition.name, reference)
-        return failure(ServerError(f"snowledger failed (reference {reference} in its log)"))
+        return failure(UnexpectedError(reference))

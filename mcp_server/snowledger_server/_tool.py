@@ -10,7 +10,7 @@ import orjson
 
 from snowledger_queue import InvalidEventError, QueueError
 
-from ._errors import InvalidArgumentError, ServerError
+from ._errors import InvalidArgumentError, ServerError, UnexpectedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -83,6 +83,8 @@ def failure(error: ServerError | QueueError) -> types.CallToolResult:
     """The result of a call that did not: what was wrong, what is accepted, whether to retry."""
     if isinstance(error, InvalidEventError | InvalidArgumentError):
         advice = "Nothing was stored. Correct the argument and call again."
+    elif isinstance(error, UnexpectedError):
+        advice = "Whether anything was stored is not known. Repeat the call only with the idempotency_key it had."
     elif error.transient:
         advice = (
             "Nothing was acknowledged. Repeat the call unchanged in a second, with an idempotency_key if it has one."

@@ -7,6 +7,7 @@ found and what it holds, so that writing it again after a crash changes nothing.
 from __future__ import annotations
 
 import hashlib
+import logging
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ._spool import Spool
+
+log = logging.getLogger(__name__)
 
 
 class DeadLetter(NamedTuple):
@@ -104,13 +107,26 @@ class DeadLetterBox:
         except FileNotFoundError:
             return
         for line in content.splitlines():
-            fields = orjson.loads(line)
-            original = fields.pop("original_text", None)
-            encoded = fields.pop("original_base64", None)
-            yield DeadLetter(**fields, original=b64decode(encoded) if original is None else original.encode())
+            try:
+                yield _decode(line)
+            except (ValueError, TypeError, KeyError) as error:
+                # Kept aside rather than overwritten by the next letter of its segment.
+                aside = path.with_suffix(".damaged")
+                path.replace(aside)
+                log.error("%s is damaged and was moved to %s: %s", path.name, aside.name, error)  # noqa: TRY400
+                return
 
     def _write(self, path: Path, letters: Iterable[DeadLetter]) -> None:
         write_small_file(path, b"".join(_encode(letter) for letter in letters))
+
+
+def _decode(line: bytes) -> DeadLetter:
+    fields = orjson.loads(line)
+    if "original_text" in fields:
+        original = fields.pop("original_text").encode()
+    else:
+        original = b64decode(fields.pop("original_base64"), validate=True)
+    return DeadLetter(**fields, original=original)
 
 
 def _encode(letter: DeadLetter) -> bytes:

@@ -22,18 +22,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def recover(spool: Spool) -> int:
+def recover(spool: Spool, failed: set[Path] | None = None) -> int:
     """Seal every active segment whose writer is gone; return how many. Live writers are left alone.
 
-    A segment that cannot be read or renamed is logged and tried again at the next call. Blocking; any process may
-    call it at any time, also several at once (the segment's lock decides).
+    A segment that cannot be read or renamed is logged and left where it is; its path is put into ``failed``, and what
+    is in there is passed over. Blocking; any process may call it at any time, also several at once (the segment's
+    lock decides).
     """
     sealed = 0
+    failed = set() if failed is None else failed
     for path in spool.active_segments():
+        if path in failed:
+            continue
         try:
             sealed += _recover_segment(spool, path)
         except (OSError, QueueError) as error:
-            log.error("cannot recover %s: %s", path.name, error)  # noqa: TRY400 - tried again, one line each
+            failed.add(path)
+            log.error("cannot recover %s, left where it is: %s", path.name, error)  # noqa: TRY400 - one line each
     return sealed
 
 

@@ -84,3 +84,14 @@ def test_letters_that_cannot_be_kept_are_an_error(spool: Spool, monkeypatch: pyt
 def test_a_foreign_file_in_the_folder_is_no_letter(spool: Spool) -> None:
     Path(spool.dead_letters / "README").write_text("notes", encoding="utf-8")
     assert list(DeadLetterBox(spool).letters()) == []
+
+
+def test_a_damaged_file_of_letters_is_kept_aside_and_blocks_nothing(spool: Spool) -> None:
+    box = DeadLetterBox(spool)
+    box.put([dead_letter("damaged", "r", "s.ndjson", 0, b"old")])
+    (path,) = spool.dead_letters.iterdir()
+    content = path.read_bytes()[:-20]
+    path.write_bytes(content)
+    assert box.put([dead_letter("damaged", "r", "s.ndjson", 9, b"new")]) == 1
+    assert [letter.original for letter in box.letters()] == [b"new"]
+    assert path.with_suffix(".damaged").read_bytes() == content

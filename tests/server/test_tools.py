@@ -187,7 +187,7 @@ async def test_a_defect_shows_a_reference_that_the_log_explains_and_nothing_else
     spool: Spool, mode: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(_writer: QueueWriter, _events: object) -> None:
-        raise ZeroDivisionError("password=hunter2 in /root/secret")
+        raise ZeroDivisionError("password=hunter2 in /home/me/secret")
 
     monkeypatch.setattr(QueueWriter, "append", broken)
     async with connected(spool, mode) as server:

@@ -291,3 +291,29 @@ async def test_segments_stay_until_their_dead_letters_are_kept(spool: Spool) -> 
     assert queue_files(spool) == []
     assert warehouse.inserts == 3
     assert len(letters(spool)) == 1
+
+
+async def test_lines_that_vanished_from_the_end_of_a_segment_are_a_dead_letter(spool: Spool) -> None:
+    segment = seal(spool, sample_lines(5))
+    segment.path.write_bytes(b"".join(sample_lines(3)))
+    [batch] = await drain(spool, FakeWarehouse())
+    assert (batch.events, batch.dead_letters) == (3, 1)
+    [letter] = letters(spool)
+    assert (letter.error_class, letter.original) == ("damaged", b"")
+    assert letter.reason.startswith("2 lines less")
+
+
+async def test_a_segment_that_cannot_be_recovered_is_named_once_and_holds_nothing_up(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    planted = spool.queue / "1763698847123-0123456789ab-00000009.open"
+    os.mkfifo(planted)
+    seal(spool, sample_lines(2))
+    warehouse = FakeWarehouse()
+    subject = Drain(spool, warehouse, Delivery(warehouse, anyio.Event(), lambda _problem: None))
+    for _ in range(3):
+        waiting = await subject.waiting()
+    assert len(waiting) == 1
+    assert not subject.has_writers()
+    assert caplog.text.count("cannot recover") == 1
+    assert planted.exists()

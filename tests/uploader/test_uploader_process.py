@@ -122,8 +122,8 @@ def test_when_its_lock_file_is_deleted_it_stops_before_a_second_one_works_too(le
     process = started(ledger)
     ledger.spool.uploader_lock.unlink()
     assert process.wait(10) == 3
-    assert "uploader.lock was deleted" in ledger.errors
-    assert "uploader.lock was deleted" in str(state(ledger).problem)
+    assert "uploader.lock is gone" in ledger.errors
+    assert "uploader.lock is gone" in str(state(ledger).problem)
 
 
 def test_once_gives_up_on_a_locked_warehouse_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

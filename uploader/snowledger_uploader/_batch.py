@@ -68,7 +68,8 @@ def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, 
             unreadable.append(segment)
             continue
         if verified.missing:
-            log.error("%s has %d lines less than when it was sealed", segment.path.name, verified.missing)
+            reason = f"{verified.missing} lines less than when the segment was sealed: its end is gone"
+            letters.append(dead_letter("damaged", reason, segment.path.name, verified.size, b""))
         path, digest, length = segment.path, verified.sha256, verified.size
         if verified.damaged:
             letters += [

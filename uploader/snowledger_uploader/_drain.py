@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNREADABLE_RETRY_S = 30.0
-"""A segment that cannot be read stays where it is and is tried again this often; the others are not held up."""
+"""A segment that cannot be read or recovered stays where it is and is tried again this often; the others are not held
+up by it, and its error is logged no more often."""
 
 
 class DrainedBatch(NamedTuple):
@@ -55,11 +56,16 @@ class Drain:
         self._delivery = delivery
         self._give_up_after_s = give_up_after_s
         self._box = DeadLetterBox(spool)
-        self._unreadable: dict[Path, float] = {}
+        self._unreadable: set[Path] = set()
+        self._retry_at = 0.0
 
     async def waiting(self) -> list[SealedSegment]:
         """Recover what dead writers left, then list the segments that can be drained, oldest first."""
         return await to_thread.run_sync(self._waiting)
+
+    def has_writers(self) -> bool:
+        """Whether somebody is appending to a segment now."""
+        return any(path not in self._unreadable for path in self._spool.active_segments())
 
     async def drain_batch(self, segments: Sequence[SealedSegment]) -> DrainedBatch:
         """Load one batch from the head of the segments, confirm it, and delete them.
@@ -75,8 +81,7 @@ class Drain:
         formed = await to_thread.run_sync(self._form, segments)
         inserted = 0
         letters = list(formed.letters)
-        for segment in formed.unreadable:
-            self._unreadable[segment.path] = time.monotonic() + UNREADABLE_RETRY_S
+        self._unreadable.update(segment.path for segment in formed.unreadable)
         if formed.batch.events:
             try:
                 receipt = await self._delivery.deliver(formed.batch, self._give_up_after_s)
@@ -112,9 +117,11 @@ class Drain:
     # What follows is blocking and runs in a worker thread.
 
     def _waiting(self) -> list[SealedSegment]:
-        recover(self._spool)
-        now = time.monotonic()
-        return [segment for segment in self._spool.sealed_segments() if self._unreadable.get(segment.path, 0) <= now]
+        if time.monotonic() >= self._retry_at:
+            self._unreadable.clear()
+            self._retry_at = time.monotonic() + UNREADABLE_RETRY_S
+        recover(self._spool, self._unreadable)
+        return [segment for segment in self._spool.sealed_segments() if segment.path not in self._unreadable]
 
     def _form(self, segments: Sequence[SealedSegment]) -> FormedBatch:
         return form_batch(self._spool, segments, self._warehouse.batch_bytes, self._warehouse.batch_files)

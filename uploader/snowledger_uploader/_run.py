@@ -161,6 +161,9 @@ class _Uploader:
     async def _loop(self, drain: Drain) -> None:
         self._set(state="idle")
         while True:
+            if not self._lock.held():
+                message = f"{self._spool.uploader_lock} is gone; stopping before a second uploader starts"
+                raise SpoolError(message)
             segments = await drain.waiting()
             if self._stop.is_set():
                 if segments:
@@ -175,13 +178,9 @@ class _Uploader:
             if self._config.once:
                 return
             # Another look at the queue, which finds what the last server sealed before it went.
-            if self._config.exit_when_unused and self._unused() and not await drain.waiting():
+            unused = self._config.exit_when_unused and not live_servers(self._spool) and not drain.has_writers()
+            if unused and not await drain.waiting():
                 return
-            if not self._lock.held():
-                message = (
-                    f"{self._spool.uploader_lock} was deleted or replaced; stopping before a second uploader starts"
-                )
-                raise SpoolError(message)
             with anyio.move_on_after(self._config.poll_s):
                 await self._stop.wait()
 
@@ -194,9 +193,6 @@ class _Uploader:
         if self._progress is not None:
             ahead = sum(segment.events for segment in self._spool.sealed_segments())
             self._progress(self._status.events, self._status.events + ahead)
-
-    def _unused(self) -> bool:
-        return live_servers(self._spool) == 0 and not self._spool.active_segments()
 
     async def _watch_signals(self, scope: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
