@@ -40,9 +40,9 @@ def dead_letters(spool: Spool) -> Iterator[DeadLetter]:
     Raises:
         CommandError: a file of them cannot be read.
     """
-    from snowledger_queue import DeadLetterBox
+    from snowledger_queue import DeadLetterBox, SpoolError
 
     try:
         yield from DeadLetterBox(spool).letters()
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CommandError(f"a file in {spool.dead_letters} is damaged: {error}; move it out of the folder") from None
+    except SpoolError as error:
+        raise CommandError(str(error)) from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from ._errors import SpoolError
 from ._event import timestamp
 from ._spool import write_small_file
 
@@ -70,7 +71,7 @@ class DeadLetterBox:
             by_segment.setdefault(letter.segment, []).append(letter)
         new = 0
         for segment, found in by_segment.items():
-            kept = {letter.letter_id: letter for letter in self._read(self._path(segment))}
+            kept = {letter.letter_id: letter for letter in self._readable(self._path(segment))}
             new += sum(letter.letter_id not in kept for letter in found)
             for letter in found:
                 before = kept.get(letter.letter_id)
@@ -81,12 +82,20 @@ class DeadLetterBox:
         return new
 
     def letters(self) -> Iterator[DeadLetter]:
-        """All letters, by segment and offset."""
+        """All letters, by segment and offset.
+
+        Raises:
+            SpoolError: a file is damaged; the message names it.
+        """
         for path in sorted(self._folder.glob("*.ndjson")):
             yield from sorted(self._read(path), key=lambda letter: letter.offset)
 
     def remove(self, letters: Iterable[DeadLetter]) -> None:
-        """Forget letters (they were replayed). No error when some are gone already. Raises ``OSError``."""
+        """Forget letters (they were replayed). No error when some are gone already.
+
+        Raises:
+            OSError, SpoolError: they may be there still.
+        """
         by_segment: dict[str, set[str]] = {}
         for letter in letters:
             by_segment.setdefault(letter.segment, set()).add(letter.letter_id)
@@ -109,12 +118,19 @@ class DeadLetterBox:
         for line in content.splitlines():
             try:
                 yield _decode(line)
-            except (ValueError, TypeError, KeyError) as error:
-                # Kept aside rather than overwritten by the next letter of its segment.
-                aside = path.with_suffix(".damaged")
-                path.replace(aside)
-                log.error("%s is damaged and was moved to %s: %s", path.name, aside.name, error)  # noqa: TRY400
-                return
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                message = f"{path} is damaged and cannot be read as dead letters; move it out of the folder"
+                raise SpoolError(message) from error
+
+    def _readable(self, path: Path) -> list[DeadLetter]:
+        """The letters of a file; a damaged one is moved aside, for it must neither block nor be overwritten."""
+        try:
+            return list(self._read(path))
+        except SpoolError as error:
+            aside = path.with_suffix(".damaged")
+            path.replace(aside)
+            log.error("%s; it is now %s", error, aside.name)  # noqa: TRY400 - an operator's line
+            return []
 
     def _write(self, path: Path, letters: Iterable[DeadLetter]) -> None:
         write_small_file(path, b"".join(_encode(letter) for letter in letters))
