@@ -1,8 +1,10 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.acceptance.ledger import Ledger
+from tests.server.stdio_wire import Server
 
 from snowledger_queue import Spool, open_spool
 
@@ -17,3 +19,33 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger = Ledger(tmp_path)
     yield ledger
     ledger.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def begin(*args: str, **streams: Any) -> Server:
+        servers.append(Server(tmp_path, *args, **streams))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def server(start: Callable[..., Server]) -> Server:
+    """A server that has shaken hands."""
+    begun = start()
+    begun.handshake()
+    return begun
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same for many tests: none of them may harm the connection."""
+    begun = Server(tmp_path_factory.mktemp("lasting"))
+    begun.handshake()
+    yield begun
+    begun.close()
