@@ -10,6 +10,8 @@ from ._deliver import Delivery
 from ._drain import Drain, DrainedBatch
 from ._duckdb import DuckDBWarehouse
 from ._errors import (
+    BatchTooLargeError,
+    LockLostError,
     RowsRejectedError,
     UploaderError,
     UploadStoppedError,
@@ -23,11 +25,13 @@ from ._warehouse import Batch, Receipt, Warehouse
 __all__ = [
     "OPERATIONAL_CUSTOMER",
     "Batch",
+    "BatchTooLargeError",
     "Delivery",
     "Drain",
     "DrainedBatch",
     "DuckDBWarehouse",
     "FormedBatch",
+    "LockLostError",
     "Receipt",
     "RowsRejectedError",
     "UploadStoppedError",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ._errors import RowsRejectedError, UploaderError, UploadStoppedError
+from ._errors import UploaderError, UploadStoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,28 +34,26 @@ class Delivery:
         self._on_problem = on_problem
 
     async def deliver(self, batch: Batch, give_up_after_s: float | None) -> Receipt:
-        """Load the batch and confirm its receipt; retry for ever, or for a time.
+        """Load the batch and confirm its receipt; retry what may pass by itself, for ever or for a time.
 
         Raises:
             RowsRejectedError: a row is bad; nothing was loaded.
             UploadStoppedError: told to stop while waiting.
-            UploaderError: the last error, when the time was over; with a time, also one that no retry can mend.
+            UploaderError: one that no retry can mend, or the last one when the time was over.
         """
         started = anyio.current_time()
         attempt = 0
         while True:
             try:
                 return await self._attempt(batch, retried=attempt > 0)
-            except RowsRejectedError:
-                raise
             except UploaderError as error:
                 await self._warehouse.close()
+                if not error.transient:
+                    raise
                 attempt += 1
                 # The exponent is bounded: after some hours 2**attempt would no longer fit into a float.
                 wait = min(FIRST_WAIT_S * 2 ** min(attempt, 20), MAX_WAIT_S) * random.uniform(0.5, 1)  # noqa: S311
-                if give_up_after_s is not None and (
-                    not error.transient or anyio.current_time() + wait - started > give_up_after_s
-                ):
+                if give_up_after_s is not None and anyio.current_time() + wait - started > give_up_after_s:
                     raise
                 self._on_problem(str(error))
                 log.warning("batch %.8s waits %.2f s (attempt %d): %s", batch.batch_id, wait, attempt, error)

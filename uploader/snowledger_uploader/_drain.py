@@ -11,10 +11,10 @@ from anyio import to_thread
 from snowledger_queue import DeadLetterBox, dead_letter, intact_lines, recover
 
 from ._batch import FormedBatch, Line, batch_of_lines, form_batch
-from ._errors import RowsRejectedError
+from ._errors import BatchTooLargeError, RowsRejectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from snowledger_queue import DeadLetter, SealedSegment, Spool
@@ -56,6 +56,7 @@ class Drain:
         self._delivery = delivery
         self._give_up_after_s = give_up_after_s
         self._box = DeadLetterBox(spool)
+        self._batch_bytes = warehouse.batch_bytes
         self._unreadable: set[Path] = set()
         self._retry_at = 0.0
 
@@ -86,6 +87,12 @@ class Drain:
             try:
                 receipt = await self._delivery.deliver(formed.batch, self._give_up_after_s)
                 inserted = receipt.inserted
+            except BatchTooLargeError:
+                if len(formed.segments) == 1:
+                    raise
+                self._batch_bytes = formed.batch.size // 2
+                log.warning("batch %.8s is too large for the warehouse, halving it", formed.batch.batch_id)
+                return await self.drain_batch(segments)
             except RowsRejectedError as error:
                 log.warning("batch %.8s has rows that the warehouse rejects: %s", formed.batch.batch_id, error)
                 for segment in formed.segments:
@@ -121,18 +128,28 @@ class Drain:
             self._unreadable.clear()
             self._retry_at = time.monotonic() + UNREADABLE_RETRY_S
         recover(self._spool, self._unreadable)
-        return [segment for segment in self._spool.sealed_segments() if segment.path not in self._unreadable]
+        segments = [segment for segment in self._spool.sealed_segments() if segment.path not in self._unreadable]
+        if not segments:
+            self._batch_bytes = self._warehouse.batch_bytes
+        return segments
 
     def _form(self, segments: Sequence[SealedSegment]) -> FormedBatch:
-        return form_batch(self._spool, segments, self._warehouse.batch_bytes, self._warehouse.batch_files)
+        return form_batch(self._spool, segments, self._batch_bytes, self._warehouse.batch_files)
 
     def _lines(self, segment: SealedSegment) -> list[Line]:
         return [Line(segment.path.name, offset, line) for offset, line in intact_lines(self._spool, segment)]
 
     def _settle(self, formed: FormedBatch, letters: list[DeadLetter]) -> None:
         """Everything is in the warehouse or in ``letters``: keep those, then let go of the segments."""
-        self._box.put(letters)
-        filesystem = self._spool.filesystem
-        for path in (*(segment.path for segment in formed.segments), *formed.scratch):
-            filesystem.remove(path)
-        filesystem.sync_folder(self._spool.queue)
+        with_letters = {letter.segment for letter in letters}
+        # First what needs no letter: on a full disk that may be the space for the letters.
+        self._remove(segment.path for segment in formed.segments if segment.path.name not in with_letters)
+        if letters:
+            self._box.put(letters)
+            self._remove(segment.path for segment in formed.segments)
+            self._remove(formed.scratch)
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            self._spool.filesystem.remove(path)
+        self._spool.filesystem.sync_folder(self._spool.queue)

@@ -16,7 +16,13 @@ from anyio import to_thread
 from snowledger_ddl import DdlError, apply
 from snowledger_queue import Origin, OsFilesystem, timestamp
 
-from ._errors import RowsRejectedError, UploaderError, WarehouseRefusedError, WarehouseUnavailableError
+from ._errors import (
+    BatchTooLargeError,
+    RowsRejectedError,
+    UploaderError,
+    WarehouseRefusedError,
+    WarehouseUnavailableError,
+)
 from ._receipt import read_receipt, receipt_event, receipt_id
 from ._warehouse import Batch, Receipt
 
@@ -27,7 +33,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MEMORY_LIMIT = "256MB"
-"""Half of the uploader's 512 MiB; a batch of ``BATCH_BYTES`` loads as fast with it as with 1 GB."""
+"""Half of the uploader's 512 MiB. A batch of ``BATCH_BYTES`` of small events fits; one that does not is halved."""
+
+MAX_THREADS = 4
+"""The NDJSON reader takes 32 MiB for each thread: with six the memory limit is used up before a row is read."""
 
 ROW_GROUP_ROWS = 30_720
 """A quarter of DuckDB's default. What a batch leaves over its last whole group is compressed when the file is closed,
@@ -66,7 +75,6 @@ _INSERT_RECEIPT_ID = "INSERT INTO activities._ingest_ids VALUES (?, ?)"
 _FIND_RECEIPT = """
 SELECT payload FROM activities.raw_events
 WHERE activity_id = ? AND _batch_id = ?
-AND EXISTS (SELECT 1 FROM activities._ingest_ids WHERE activity_id = CAST(? AS UUID))
 """
 
 _ROW_ERRORS = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException)
@@ -156,6 +164,7 @@ class DuckDBWarehouse:
         created = not self._path.exists()
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": MEMORY_LIMIT,
+            "threads": min(MAX_THREADS, os.cpu_count() or 1),
             "temp_directory": str(self._work / "duckdb"),
             # Row order inside a batch carries no meaning, and keeping it costs memory.
             "preserve_insertion_order": False,
@@ -209,8 +218,7 @@ class DuckDBWarehouse:
         return Receipt(batch.batch_id, batch.events, inserted, loaded_at)
 
     def _find_receipt(self, batch_id: str) -> Receipt | None:
-        activity_id = receipt_id(batch_id)
-        row = self._require().execute(_FIND_RECEIPT, [activity_id, batch_id, activity_id]).fetchone()
+        row = self._require().execute(_FIND_RECEIPT, [receipt_id(batch_id), batch_id]).fetchone()
         return None if row is None else read_receipt(row[0])
 
     def _require(self) -> duckdb.DuckDBPyConnection:
@@ -233,6 +241,8 @@ def _translate(error: duckdb.Error, path: Path) -> UploaderError:
         return WarehouseRefusedError(f"{path} is not a DuckDB database: {text}")
     if isinstance(error, duckdb.IOException) and not os.access(path.parent, os.W_OK):
         return WarehouseRefusedError(f"{path} cannot be written: {text}")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return BatchTooLargeError(f"{path}: {text}")
     if isinstance(error, _PASSING_ERRORS):
         return WarehouseUnavailableError(f"{path}: {text}")
     return WarehouseRefusedError(f"{path}: {text}")

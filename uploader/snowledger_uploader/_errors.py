@@ -23,6 +23,19 @@ class WarehouseRefusedError(UploaderError):
     """The warehouse cannot be used as it is (not a database, wrong permissions); somebody has to act."""
 
 
+class BatchTooLargeError(UploaderError):
+    """The warehouse has not enough memory for the batch, and nothing of it was loaded; a smaller one may fit."""
+
+
+class LockLostError(UploaderError):
+    """The uploader's lock file was deleted or replaced, so a second uploader could start; this one must end.
+
+    A restart takes the lock anew.
+    """
+
+    transient = True
+
+
 class RowsRejectedError(UploaderError):
     """The warehouse rejected at least one row of the batch, and nothing of it was loaded."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,7 +20,6 @@ from snowledger_queue import (
     Origin,
     ProcessLock,
     Spool,
-    SpoolError,
     UploaderStatus,
     live_servers,
     open_spool,
@@ -29,10 +30,10 @@ from snowledger_queue import (
 from ._deliver import Delivery
 from ._drain import Drain, DrainedBatch
 from ._duckdb import DuckDBWarehouse
-from ._errors import UploaderError, UploadStoppedError
+from ._errors import LockLostError, UploaderError, UploadStoppedError, WarehouseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from snowledger_queue import SealedSegment
@@ -47,8 +48,12 @@ POLL_S = 0.1
 STOP_S = 10.0
 """After SIGTERM a running batch gets this long to finish before it is rolled back (systemd's default is 90 s)."""
 
-ONCE_GIVE_UP_S = 30.0
-"""``upload --once`` waits this long for a locked or missing warehouse before it gives up with its reason."""
+GIVE_UP_S = 30.0
+"""How long a batch is tried while the warehouse is locked or away. Then ``upload --once`` ends with the reason, and the
+daemon forms the batch anew, for one of its files may be what is wrong."""
+
+RETRY_S = 15.0
+"""How often the daemon tries again what only an operator can mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,6 @@ class UploaderConfig:
     """Drain what is there and return."""
     exit_when_unused: bool = False
     """Return when no server uses the spool any more and the queue is empty."""
-    poll_s: float = POLL_S
 
 
 def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = None) -> UploaderStatus:
@@ -76,20 +80,27 @@ def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = No
     Raises:
         snowledger_queue.LockHeldError: another uploader has the spool; the message names it.
         snowledger_queue.SpoolError: the spool cannot be used.
-        UploaderError: with ``once``, the warehouse did not take a batch; its segments are still queued.
+        UploaderError: the warehouse cannot be used as it is; with ``once``, it did not take a batch or there was no
+            time to; or the lock was lost. What is not loaded is still queued.
         OSError: dead letters cannot be kept, or the queue cannot be read; nothing was deleted.
     """
-    # DuckDB creates its write-ahead log with the mode that the umask leaves, and may do so outside the private spool.
-    umask = os.umask(0o077)
-    try:
+    with _private_files():
         spool = open_spool(config.home)
         lock = ProcessLock.acquire(spool.uploader_lock, "uploader")
         try:
-            for leftover in spool.work.glob("*.ndjson"):
-                leftover.unlink()
+            shutil.rmtree(spool.work)
+            spool.work.mkdir()
             return anyio.run(_Uploader(config, spool, lock, progress).run)
         finally:
             lock.release()
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """DuckDB gives its write-ahead log the mode that the umask leaves, maybe outside the private spool."""
+    umask = os.umask(0o077)
+    try:
+        yield
     finally:
         os.umask(umask)
 
@@ -115,7 +126,8 @@ def check_warehouse(config: UploaderConfig) -> str:
         finally:
             await warehouse.close()
 
-    anyio.run(check)
+    with _private_files():
+        anyio.run(check)
     return f"DuckDB file {config.duckdb_path} opens and has its schema"
 
 
@@ -139,19 +151,22 @@ class _Uploader:
 
     async def run(self) -> UploaderStatus:
         delivery = Delivery(self._warehouse, self._stop, self._waits)
-        drain = Drain(self._spool, self._warehouse, delivery, ONCE_GIVE_UP_S if self._config.once else None)
-        failure: UploaderError | SpoolError | OSError | None = None
+        drain = Drain(self._spool, self._warehouse, delivery, GIVE_UP_S)
+        failure: UploaderError | OSError | None = None
+        finished = False
         async with anyio.create_task_group() as tasks:
             if sys.platform != "win32":
                 tasks.start_soon(self._watch_signals, tasks.cancel_scope, name="uploader signals")
             try:
                 await self._loop(drain)
+                finished = True
             except UploadStoppedError as error:
                 log.info("%s", error)
-                failure = error if self._config.once else None
-            except (UploaderError, SpoolError, OSError) as error:
+            except (UploaderError, OSError) as error:
                 failure = error
             tasks.cancel_scope.cancel()
+        if failure is None and not finished and self._config.once:
+            failure = UploadStoppedError("stopped; what is not loaded yet is still in the queue")
         await self._warehouse.close()
         self._set(state="stopped", problem=None if failure is None else str(failure))
         if failure is not None:
@@ -159,11 +174,15 @@ class _Uploader:
         return self._status
 
     async def _loop(self, drain: Drain) -> None:
+        try:
+            await self._warehouse.open()
+        except WarehouseUnavailableError as error:
+            log.warning("%s", error)
         self._set(state="idle")
         while True:
             if not self._lock.held():
                 message = f"{self._spool.uploader_lock} is gone; stopping before a second uploader starts"
-                raise SpoolError(message)
+                raise LockLostError(message)
             segments = await drain.waiting()
             if self._stop.is_set():
                 if segments:
@@ -181,13 +200,23 @@ class _Uploader:
             unused = self._config.exit_when_unused and not live_servers(self._spool) and not drain.has_writers()
             if unused and not await drain.waiting():
                 return
-            with anyio.move_on_after(self._config.poll_s):
+            with anyio.move_on_after(POLL_S):
                 await self._stop.wait()
 
     async def _drain(self, drain: Drain, segments: Sequence[SealedSegment]) -> None:
         if self._status.state != "loading":
             self._set(state="loading")
-        drained = await drain.drain_batch(segments)
+        try:
+            drained = await drain.drain_batch(segments)
+        except UploaderError as error:
+            if self._config.once or isinstance(error, UploadStoppedError):
+                raise
+            log.error("%s", error)  # noqa: TRY400 - an operator's line
+            self._waits(str(error))
+            if not error.transient:
+                with anyio.move_on_after(RETRY_S):
+                    await self._stop.wait()
+            return
         if drained.events or drained.dead_letters:
             self._count(drained)
         if self._progress is not None:

@@ -37,7 +37,7 @@ class Warehouse(Protocol):
     """A back end. One task uses it at a time; every call may be cancelled and then has no effect or a whole one.
 
     Calls raise ``WarehouseUnavailableError`` (worth a retry), ``WarehouseRefusedError`` (not without an operator)
-    or, from ``load`` only, ``RowsRejectedError``.
+    or, from ``load`` only, ``RowsRejectedError`` and ``BatchTooLargeError``.
     """
 
     batch_bytes: int
