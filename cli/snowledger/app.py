@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import dead_letters, doctor, import_events, install, options, serve, status, upload
+from . import dead_letters, doctor, import_events, install, serve, status, upload
 
 app = typer.Typer(
     name="snowledger",
@@ -41,12 +42,15 @@ def snowledger(
 
 
 def _demo(
-    home: options.Home = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder of the demo.")] = False,
+    home: Annotated[
+        Path | None,
+        typer.Option("--home", metavar="DIR", help="A folder for the demo, which stays. Default: a temporary one."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder.")] = False,
 ) -> None:
     """Watch a session travel from a client to the warehouse.
 
-    Uses a temporary folder unless --home says otherwise.
+    It has a server, an uploader, a spool and a warehouse of its own, in a temporary folder unless --home names one.
 
     Try it: snowledger demo
     """

@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except InvalidEventError as error:
-        raise CommandError(f"{path} is {error.problem}; it was not touched, mend it first") from None
+        raise CommandError(f"{path}: {error.problem}; it was not touched, mend it first") from None
     if not isinstance(config, dict) or not isinstance(config.get(SERVERS, {}), dict):
         raise CommandError(f"{path} is not a configuration with an object {SERVERS}; it was not touched")
     return config

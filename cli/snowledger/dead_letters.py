@@ -133,6 +133,10 @@ def _obstacle(spool: Spool, letter: DeadLetter, *, force: bool) -> str | None:
     if (spool.queue / letter.segment).exists():
         # The uploader may still write to this segment's letters, and two writers would lose one's.
         return "its segment is still being loaded; replay it later"
+    if not letter.original:
+        return (
+            f"there is nothing to replay ({letter.reason}); delete it from {spool.dead_letters} once it is dealt with"
+        )
     if not force and (letter.error_class == "damaged" or damage(letter.original) is not None):
         return "its bytes are not those that were logged; --force replays them as they are"
     return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 LOW_DISK_BYTES = 1024**3
-"""Twenty times the queue's limit: time enough to act before anything stops."""
+"""A busy day's events: time enough to act before anything stops."""
 
 SLOW_FLUSH_MS = 10.0
 """A log_event is promised within 10 ms, and one flush is part of it."""
@@ -100,6 +100,10 @@ def _spool(settings: Settings) -> Finding:
                 f"{settings.home} cannot be made: {folder} is not writable",
                 "set SNOWLEDGER_HOME",
             )
+        if settings.home.is_dir():
+            from snowledger_queue import make_private_folder
+
+            make_private_folder(settings.home)
         return Finding("spool", "ok", f"{settings.home} is not there yet; the first serve makes it")
     existing_spool(settings.home)
     return Finding("spool", "ok", f"{settings.home}, private")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from snowledger_queue import Event, InvalidEventError, Origin, damage, event_from_envelope, parse_strict
+from snowledger_queue import (
+    RESERVED_ACTIVITIES,
+    Event,
+    InvalidEventError,
+    Origin,
+    damage,
+    event_from_envelope,
+    parse_strict,
+)
 
 MAX_LINE_BYTES = 1024 * 1024
 """The largest event (256 KiB of features) fits four times over."""
@@ -64,10 +72,15 @@ def check_checksum(line: bytes) -> None:
 def parse_event(line: bytes, origin: Origin) -> Event:
     """Validate a line (an envelope, or the short form) and make an event of it.
 
+    What only snowledger writes is taken from a line with a checksum, and from no other.
+
     Raises:
         InvalidEventError: what is wrong with it.
     """
     envelope = parse_strict(line)
     if not isinstance(envelope, dict):
         raise InvalidEventError("event", "must be a JSON object")
+    reason = RESERVED_ACTIVITIES.get(str(envelope.get("activity")))
+    if reason is not None and line[_CHECKSUM_AT] != _CHECKSUM_MEMBER:
+        raise InvalidEventError("activity", f"{envelope['activity']} {reason}")
     return event_from_envelope(envelope, origin)

@@ -31,9 +31,9 @@ def serve(
     Try it: snowledger install claude-desktop
     """
     from . import __version__
-    from .settings import load_settings
+    from .settings import ServerSettings, load_settings
 
-    settings = load_settings(home=home, customer=customer, auto_uploader=False if no_uploader else None)
+    settings = load_settings(ServerSettings, home=home, customer=customer, auto_uploader=False if no_uploader else None)
     logs.configure(settings.log_level)
 
     from snowledger_server import ServerConfig, run

@@ -1,8 +1,9 @@
 """Settings: defaults, then ``snowledger.toml``, then the environment, then flags.
 
-The file is ``$SNOWLEDGER_CONFIG``, else ``./snowledger.toml``, else ``snowledger.toml`` in the user's
-configuration folder: the first that exists, alone. Relative paths in it start from its own folder. A variable
-that is set to nothing counts as not set.
+The file is ``$SNOWLEDGER_CONFIG``, else ``./snowledger.toml``, else ``snowledger.toml`` in the user's configuration
+folder: the first that exists, alone. ``serve`` passes the second over: the client chose the folder, and a repository
+that somebody cloned must not decide who the customer is. Relative paths in the file start from its own folder. A
+variable that is set to nothing counts as not set.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from snowledger_queue import InvalidEventError, check_customer
+from snowledger_queue import OPERATIONAL_CUSTOMER, InvalidEventError, check_customer
 
 from .errors import SettingsError
 
@@ -47,9 +48,10 @@ def default_home() -> Path:
 def default_customer() -> str:
     """The stdio identity unless told otherwise: who runs the process."""
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (KeyError, OSError):
-        return "local"  # a container's user may have no name
+        user = ""  # a container's user may have no name
+    return user if user not in {"", OPERATIONAL_CUSTOMER} else "local"
 
 
 def _setting(variable: str, *synonyms: str, accepted: str, **options: Any) -> Any:
@@ -70,8 +72,9 @@ def _absolute(path: Path) -> Path:
 
 
 def _database(path: Path) -> Path:
-    if path.stem == "activities":
-        message = "DuckDB names a database after its file, and activities is the schema's name"
+    # DuckDB names a database after its file, so readers could not tell it from the schema; what follows a ? it drops.
+    if path.stem == "activities" or "?" in str(path):
+        message = "DuckDB cannot use it"
         raise ValueError(message)
     return path
 
@@ -81,6 +84,9 @@ def _customer(customer: str) -> str:
         check_customer(customer)
     except InvalidEventError as error:
         raise ValueError(error.problem) from None
+    if customer == OPERATIONAL_CUSTOMER:
+        message = "snowledger's own events have this customer"
+        raise ValueError(message)
     return customer
 
 
@@ -120,7 +126,7 @@ class Settings(BaseSettings):
     home: _Path = _setting("HOME", "QUEUE_DIR", accepted="the path of a folder", default_factory=default_home)
     customer: _CustomerId = _setting(
         "CUSTOMER",
-        accepted="1 to 255 printable characters without / and \\",
+        accepted="1 to 255 printable characters without / and \\, not snowledger",
         default_factory=default_customer,
     )
     allowed_customers: Annotated[frozenset[_CustomerId], NoDecode, BeforeValidator(_split)] = _setting(
@@ -132,7 +138,7 @@ class Settings(BaseSettings):
     )
     duckdb_path: Annotated[_Path, AfterValidator(_database)] = _setting(
         "DUCKDB_PATH",
-        accepted="the path of a file, not named activities (readers could not tell it from the schema)",
+        accepted="the path of a file that is not named activities, as the schema is, and without ?",
         default_factory=lambda earlier: earlier["home"] / DUCKDB_NAME,
     )
     auto_uploader: bool = _setting(
@@ -176,10 +182,18 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the interface
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, environment, file: the first that has a value wins."""
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file(find_file()))
+        return (
+            init_settings,
+            env_settings,
+            InitSettingsSource(settings_cls, _read_file(find_file(here=not issubclass(settings_cls, ServerSettings)))),
+        )
 
 
-def load_settings(**flags: object) -> Settings:
+class ServerSettings(Settings):
+    """The same without the current folder's file."""
+
+
+def load_settings(model: type[Settings] = Settings, /, **flags: object) -> Settings:
     """Read all sources; a flag that is None was not given. Warns on stderr of variables that nothing reads.
 
     Raises:
@@ -188,7 +202,7 @@ def load_settings(**flags: object) -> Settings:
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     _warn_of_unknown_variables()
     try:
-        return Settings(**given)
+        return model(**given)
     except ValidationError as error:
         raise SettingsError(_explain(error, given)) from None
 
@@ -206,12 +220,17 @@ def require_duckdb(settings: Settings) -> None:
         )
 
 
-def find_file() -> Path | None:
-    """The settings file that is read; None when there is none. One that is named must exist."""
+def find_file(*, here: bool = True) -> Path | None:
+    """The settings file that is read; None when there is none. One that is named must exist.
+
+    ``here`` says whether the current folder is looked at.
+    """
     named = os.environ.get(CONFIG_VARIABLE)
     if named:
         return Path(named).expanduser()
-    candidates = (Path(FILE_NAME), platformdirs.user_config_path("snowledger", appauthor=False) / FILE_NAME)
+    candidates = [platformdirs.user_config_path("snowledger", appauthor=False) / FILE_NAME]
+    if here:
+        candidates.insert(0, Path(FILE_NAME))
     return next((path.absolute() for path in candidates if os.path.lexists(path)), None)
 
 

@@ -33,6 +33,8 @@ def upload(
 
     Try it: snowledger upload --once
     """
+    from snowledger_queue import LockHeldError
+
     if log_file is not None:
         logs.configure("info", log_file)
     try:
@@ -40,7 +42,8 @@ def upload(
     except Exception as error:
         if log_file is not None:
             # Nobody sees the standard error of a process that serve started.
-            log.error("%s", error)  # noqa: TRY400 - a line, as on stderr
+            # To lose the race for the lock is what happens to all uploaders but one.
+            log.log(logging.INFO if isinstance(error, LockHeldError) else logging.ERROR, "%s", error)
         raise
 
 

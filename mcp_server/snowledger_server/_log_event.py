@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import mcp_types as types
 
-from snowledger_queue import new_event
+from snowledger_queue import RESERVED_ACTIVITIES, new_event
 
 from ._errors import InvalidArgumentError
 from ._tool import Call, Journal, Tool, object_schema
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ACTIVITIES = (
     "session_started",
@@ -31,21 +26,6 @@ ACTIVITIES = (
     "fallback_triggered",
 )
 """Names that the model is told; any other name in the namespace is accepted as well."""
-
-RESERVED: Mapping[str, str] = {
-    "cdesk.insight_recorded": "is written by the tool log_insight, which records provenance; call that",
-    **dict.fromkeys(
-        (
-            "cdesk.batch_loaded",
-            "cdesk.backpressure",
-            "cdesk.schema_drift_detected",
-            "cdesk.schema_applied",
-            "cdesk.kill_switch_changed",
-        ),
-        "is written by snowledger itself, so that its own records can be trusted; choose another name",
-    ),
-}
-"""Activities that a client may not write: receipts and provenance would be worth nothing otherwise."""
 
 _DEFINITION = types.Tool(
     name="log_event",
@@ -117,7 +97,7 @@ def log_event_tool(journal: Journal) -> Tool:
     async def run(call: Call) -> dict[str, object]:
         arguments = call.arguments
         activity = arguments["activity"]
-        reason = RESERVED.get(activity) if isinstance(activity, str) else None
+        reason = RESERVED_ACTIVITIES.get(activity) if isinstance(activity, str) else None
         if reason is not None:
             raise InvalidArgumentError("activity", f"{activity} {reason}")
         event = new_event(

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from snowledger_queue import Origin, check_customer, open_spool, open_writer, server_presence
+from snowledger_queue import (
+    OPERATIONAL_CUSTOMER,
+    InvalidEventError,
+    Origin,
+    check_customer,
+    open_spool,
+    open_writer,
+    server_presence,
+)
 
 from ._identity import Identity
 from ._server import build_server
@@ -41,6 +49,8 @@ class ServerConfig:
         """Raise ``snowledger_queue.InvalidEventError`` for a customer id that breaks the rules."""
         for customer in (self.customer, *self.allowed_customers):
             check_customer(customer)
+            if customer == OPERATIONAL_CUSTOMER:
+                raise InvalidEventError("customer", f"{customer} is snowledger's own; choose another")
 
 
 def run(config: ServerConfig) -> None:

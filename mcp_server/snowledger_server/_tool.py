@@ -86,13 +86,11 @@ def failure(error: ServerError | QueueError) -> types.CallToolResult:
     elif isinstance(error, UnexpectedError):
         advice = "Whether anything was stored is not known. Repeat the call only with the idempotency_key it had."
     elif error.transient:
-        advice = (
-            "Nothing was acknowledged. Repeat the call unchanged in a second, with an idempotency_key if it has one."
-        )
+        advice = "Nothing was acknowledged. Repeat the call unchanged in a second."
     else:
         advice = "Nothing was stored. Repeating the call unchanged will not help."
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=f"{error}. {advice}")],
+        content=[types.TextContent(type="text", text=f"{str(error).rstrip('.')}. {advice}")],
         structured_content={"error": str(error), "retryable": error.transient},
         is_error=True,
     )

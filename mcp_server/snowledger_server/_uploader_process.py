@@ -14,6 +14,7 @@ from snowledger_queue import lock_holder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from snowledger_queue import Spool
 
@@ -44,7 +45,7 @@ async def keep_uploader(spool: Spool, command: Sequence[str]) -> None:
                 if code:
                     failed = True
                     log.warning("the uploader ended with exit code %d; its log is in %s", code, spool.home)
-                child = await to_thread.run_sync(_start, command)
+                child = await to_thread.run_sync(_start, command, spool.home)
         except OSError as error:  # also from the look at the lock: logging events must not depend on either
             failed = True
             log.warning("cannot start the uploader: %s", error)
@@ -52,7 +53,7 @@ async def keep_uploader(spool: Spool, command: Sequence[str]) -> None:
         await anyio.sleep(wait)
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
     else:
@@ -60,6 +61,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     # None of our pipes: a client waits for their end. A session of its own: its signals are not the uploader's.
     return subprocess.Popen(  # noqa: S603 - our own command
         command,
+        cwd=folder,  # not the client's, which may hold somebody else's settings file
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_LINE = 16 * 2**20
-"""Longest line read, in bytes: 64 events of the largest size allowed (256 KiB) in one call."""
+MAX_LINE = 2 * 2**20
+"""Longest line read, in bytes: an event of the largest size allowed (256 KiB) with every character written as a
+six-byte escape, and room for the rest."""
 
 CHUNK = 64 * 2**10
 """Bytes per system call: the capacity of a Linux pipe, so that one read empties a full one."""

@@ -38,16 +38,18 @@ from ._json import check_text, check_value, parse_strict
 from ._line import damage, with_checksum
 from ._locks import ProcessLock, live_servers, lock_holder, server_presence
 from ._names import SegmentName, parse_segment_name
+from ._platform import make_private_folder
 from ._reader import DamagedLine, VerifiedSegment, intact_lines, verify_segment
 from ._recovery import recover
-from ._rules import MAX_CUSTOMER_CHARACTERS, MAX_FEATURE_BYTES, check_activity, check_customer
+from ._rules import MAX_FEATURE_BYTES, OPERATIONAL_CUSTOMER, RESERVED_ACTIVITIES, check_activity, check_customer
 from ._spool import SealedSegment, Spool, SpoolStatistics, open_spool, write_small_file
 from ._status import BatchStatus, UploaderStatus, read_uploader_status, write_uploader_status
 from ._writer import QueueWriter, RotationPolicy, WriterStatistics, open_writer
 
 __all__ = [
-    "MAX_CUSTOMER_CHARACTERS",
     "MAX_FEATURE_BYTES",
+    "OPERATIONAL_CUSTOMER",
+    "RESERVED_ACTIVITIES",
     "BatchStatus",
     "DamagedLine",
     "DeadLetter",
@@ -85,6 +87,7 @@ __all__ = [
     "intact_lines",
     "live_servers",
     "lock_holder",
+    "make_private_folder",
     "new_event",
     "new_query_tag",
     "open_spool",

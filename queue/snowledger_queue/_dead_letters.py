@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -127,7 +128,7 @@ class DeadLetterBox:
         try:
             return list(self._read(path))
         except SpoolError as error:
-            aside = path.with_suffix(".damaged")
+            aside = path.with_suffix(f".{time.time_ns():x}.damaged")
             path.replace(aside)
             log.error("%s; it is now %s", error, aside.name)  # noqa: TRY400 - an operator's line
             return []

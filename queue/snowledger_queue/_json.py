@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from math import isfinite
 from typing import NoReturn
 
@@ -14,43 +15,76 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**53 - 1
 """Beyond this a double no longer keeps every integer (RFC 8259, section 6), and most JSON readers use doubles."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 _MAX_DIGITS = 400
 """Longer integers are out of range anyhow (a double ends at 309 digits), so they are cut before parsing."""
 
 
-def check_value(value: object, field: str, depth: int = 0) -> None:  # noqa: C901, PLR0912 - one branch per JSON type
+def check_value(value: object, field: str) -> None:
     """Check that a parsed JSON value survives any JSON consumer unchanged.
 
     Raises:
         InvalidEventError: naming the member, for anything that is not JSON, NaN or Infinity, integers outside
             ±(2^53 - 1), strings with a lone surrogate or NUL, and nesting over ``MAX_DEPTH``.
     """
+    if not _is_plain(value, 0):
+        _explain(value, field, 0)
+
+
+def _is_plain(value: object, depth: int) -> bool:  # noqa: PLR0911 - one return for each JSON type
+    """Whether ``_explain`` would find nothing: the same rules without the cost of naming members."""
     if isinstance(value, str):
-        if not value.isascii() or "\0" in value:
-            check_text(value, field)
-    elif value is None or isinstance(value, bool):
-        pass
-    elif isinstance(value, int):
-        if not -MAX_INTEGER <= value <= MAX_INTEGER:
-            raise InvalidEventError(
-                field,
-                "the integer is outside ±9007199254740991 (2^53 - 1), where readers lose digits; send a string",
-            )
-    elif isinstance(value, float):
-        if not isfinite(value):
-            raise InvalidEventError(field, f"{value} is not JSON; send a finite number, null or a string")
-    elif isinstance(value, dict):
+        return _is_text(value)
+    if value is None or isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return -MAX_INTEGER <= value <= MAX_INTEGER
+    if isinstance(value, float):
+        return isfinite(value)
+    if depth >= MAX_DEPTH:
+        return False
+    if isinstance(value, list):
+        return all(_is_plain(item, depth + 1) for item in value)
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and _is_text(key) and _is_plain(member, depth + 1) for key, member in value.items()
+    )
+
+
+def _is_text(text: str) -> bool:
+    return "\0" not in text and (text.isascii() or _SURROGATE.search(text) is None)
+
+
+def _explain(value: object, field: str, depth: int) -> None:
+    """Raise for the first thing that is wrong, with the path to it."""
+    if isinstance(value, dict):
         _check_depth(field, depth)
         for key, member in value.items():
             if not isinstance(key, str):
                 raise InvalidEventError(field, f"an object's keys must be strings, not {type(key).__name__}")
-            if not key.isascii() or "\0" in key:
-                check_text(key, field)
-            check_value(member, f"{field}.{key}", depth + 1)
+            check_text(key, field)
+            _explain(member, f"{field}.{key}", depth + 1)
     elif isinstance(value, list):
         _check_depth(field, depth)
         for index, item in enumerate(value):
-            check_value(item, f"{field}[{index}]", depth + 1)
+            _explain(item, f"{field}[{index}]", depth + 1)
+    else:
+        _explain_scalar(value, field)
+
+
+def _explain_scalar(value: object, field: str) -> None:
+    if isinstance(value, str):
+        check_text(value, field)
+    elif value is None or isinstance(value, bool):
+        return
+    elif isinstance(value, int):
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise InvalidEventError(
+                field, "the integer is outside ±9007199254740991 (2^53 - 1), where readers lose digits; send a string"
+            )
+    elif isinstance(value, float):
+        if not isfinite(value):
+            raise InvalidEventError(field, f"{value} is not JSON; send a finite number, null or a string")
     else:
         raise InvalidEventError(field, f"a {type(value).__name__} is not a JSON value")
 

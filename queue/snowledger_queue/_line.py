@@ -24,6 +24,8 @@ def damage(line: bytes) -> str | None:
     suffix = b',"_crc":"%08x"}' % crc32(line[:-CRC_SUFFIX_BYTES])
     if line[-CRC_SUFFIX_BYTES:] == suffix and line[ID_END : ID_END + 1] == b'"':
         return None
+    if line[-CRC_SUFFIX_BYTES:] == suffix:
+        return "activity_id is not its first member: the line was not written by snowledger"
     if line[-CRC_SUFFIX_BYTES:-10] != b',"_crc":"':
         return "no checksum at the end of the line: it is torn or was not written by snowledger"
     return "the checksum does not match: the bytes changed after they were written"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import orjson
 
 from ._errors import InvalidEventError
 from ._json import check_text, check_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_FEATURE_BYTES = 256 * 1024
 """Larger features belong into an artifact: 64 such events already fill a segment."""
@@ -21,6 +25,24 @@ MAX_LINK_CHARACTERS = 2048
 """The length of a URL that browsers and proxies agree on."""
 
 MAX_KEY_CHARACTERS = 255
+
+OPERATIONAL_CUSTOMER = "snowledger"
+"""Whose activity the product's own events are (receipts, for one); nobody may log as this customer over MCP."""
+
+RESERVED_ACTIVITIES: Mapping[str, str] = {
+    "cdesk.insight_recorded": "is written by the tool log_insight, which records provenance; call that",
+    **dict.fromkeys(
+        (
+            "cdesk.batch_loaded",
+            "cdesk.backpressure",
+            "cdesk.schema_drift_detected",
+            "cdesk.schema_applied",
+            "cdesk.kill_switch_changed",
+        ),
+        "is written by snowledger itself, so that its own records can be trusted; choose another name",
+    ),
+}
+"""Activities that nobody else may write: receipts and provenance would be worth nothing otherwise."""
 
 _MAX_SHOWN = 60
 """Characters of a wrong value that its error repeats: up to ten times as many once escaped."""
@@ -57,14 +79,18 @@ def encoded_features(features: object) -> bytes:
     """``feature_json`` as JSON bytes, checked. Raises ``InvalidEventError``."""
     if not isinstance(features, dict):
         raise InvalidEventError("feature_json", f"must be a JSON object, not {type_name(features)}")
-    check_value(features, "feature_json")
-    encoded = orjson.dumps(features)
+    try:
+        encoded = orjson.dumps(features)
+    except TypeError:  # not UTF-8, beyond 64 bits or nested too deeply: the walk says which and where
+        encoded = b""
+    # Before the values, for a walk through many megabytes would hold the event loop up.
     if len(encoded) > MAX_FEATURE_BYTES:
         raise InvalidEventError(
             "feature_json",
             f"has {len(encoded)} bytes; accepted are up to {MAX_FEATURE_BYTES} (256 KiB): store the rest elsewhere "
             "and put its address in link",
         )
+    check_value(features, "feature_json")
     return encoded
 
 

@@ -53,9 +53,9 @@ class ActiveSegment:
         except OSError as error:
             if file is not None:
                 file.close()
-            message = f"cannot create a segment in {folder}: {error.strerror or error}"
+            message = f"cannot create a segment: {error.strerror or error}"
             raise QueueWriteError(message) from error
-        message = f"{folder} gave away {_CREATE_ATTEMPTS} new segment names in a row"
+        message = f"lost {_CREATE_ATTEMPTS} new segment names in a row to other processes"
         raise QueueWriteError(message)
 
     @property
@@ -113,7 +113,7 @@ class ActiveSegment:
                 self._filesystem.remove(active)
             self._filesystem.sync_folder(self._folder)
         except OSError as error:
-            message = f"cannot seal {active}: {error.strerror or error}; recovery will"
+            message = f"sealing {active} failed: {error.strerror or error}; recovery finishes it if it is not done"
             raise SpoolError(message) from error
         finally:
             self._file.close()

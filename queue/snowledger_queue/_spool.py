@@ -155,7 +155,7 @@ def open_spool(home: Path) -> Spool:
 def write_small_file(path: Path, content: bytes, filesystem: Filesystem | None = None) -> None:
     """Replace a small file so that a reader, and a crash, sees the old content or the new.
 
-    Raises ``OSError``; the old file is then still there.
+    Raises ``OSError``; one of the two is then there.
     """
     filesystem = filesystem or OsFilesystem()
     draft = path.with_name(f".{path.name}.{time.time_ns():x}{ACTIVE_SUFFIX}")

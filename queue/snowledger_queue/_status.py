@@ -19,7 +19,7 @@ class BatchStatus:
 
     batch_id: str
     events: int
-    """Intact lines in it."""
+    """Its lines that are in the warehouse now."""
     inserted: int
     """Of them, those that the warehouse did not know."""
     loaded_at: str

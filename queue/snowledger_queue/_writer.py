@@ -54,6 +54,10 @@ class WriterStatistics(NamedTuple):
     """Events handed in and not yet acknowledged."""
 
 
+class _AbandonedError(QueueWriteError):
+    """The segment took the lines, or a part of them, and must not be written again."""
+
+
 @dataclass(slots=True)
 class _Group:
     """The appends that share one commit."""
@@ -192,15 +196,27 @@ class QueueWriter:
             segment.age() >= self._rotation.max_age_s or segment.size + len(data) > self._rotation.max_bytes
         ):
             self._seal()
-        segment = self._segment = self._segment or self._open_segment()
         try:
-            segment.append(data, len(lines))
-        finally:
-            if not segment.usable:
-                self._segment = None
+            self._append(data, len(lines))
+        except _AbandonedError as error:
+            # Recovery will seal the abandoned file, maybe with these lines. Were they refused now, the caller would
+            # log them anew, with other ids: twice. In a new file they keep theirs.
+            log.error("%s; writing to a new segment", error)  # noqa: TRY400 - an operator's line
+            self._append(data, len(lines))
         self._commits += 1
         self._events += len(lines)
         self._bytes += len(data)
+
+    def _append(self, data: bytes, events: int) -> None:
+        """Append to the segment; let go of one that must not be written again."""
+        segment = self._segment = self._segment or self._open_segment()
+        try:
+            segment.append(data, events)
+        except QueueWriteError as error:
+            if segment.usable:
+                raise
+            self._segment = None
+            raise _AbandonedError(str(error)) from error.__cause__
 
     def _open_segment(self) -> ActiveSegment:
         self._sequence += 1

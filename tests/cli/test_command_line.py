@@ -138,3 +138,8 @@ def test_a_reader_that_goes_away_is_no_error(cli: Cli, processes: list[subproces
     watching.stdout.close()
     assert watching.wait(timeout=10) != 0
     assert watching.stderr.read() == b""
+
+
+def test_the_demo_does_not_mix_its_events_with_those_of_a_spool(cli: Cli) -> None:
+    cli.make_spool()
+    assert "is a spool in use" in cli.run("demo", "--home", cli.home, code=1).stderr

@@ -110,3 +110,11 @@ def test_claude_desktop_is_checked_where_it_is(cli: Cli) -> None:
     assert "env.SNOWLEDGER_CUSTOMER differs" in found["found"]
     (folder / "Claude" / "claude_desktop_config.json").write_text("{")
     assert "mend it first" in findings(cli)["claude desktop"]["found"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_an_empty_folder_that_others_can_enter_is_a_failure(cli: Cli) -> None:
+    cli.home.mkdir(mode=0o755)
+    found = findings(cli, code=1)
+    assert found["spool"]["state"] == "fail"
+    assert "chmod 700" in found["spool"]["found"]

@@ -267,3 +267,13 @@ def test_lines_up_to_the_limit_are_kept_and_longer_ones_dropped(block: int) -> N
         found += cutter.feed(whole[start : start + block])
     found += cutter.end()
     assert found == [(1, longest), (2, None), (3, b"z"), (4, None)]
+
+
+def test_what_only_snowledger_writes_is_refused_without_its_checksum(cli: Cli) -> None:
+    forged = b'{"activity":"cdesk.insight_recorded","customer":"a","ts":"2026-01-01","feature_json":{"verified":true}}'
+    done = cli.run("import", "-", code=1, text=forged)
+    assert "is written by the tool log_insight" in done.stderr
+    written = new_event(
+        Origin("1.2.3", "s"), activity="cdesk.insight_recorded", customer="a", feature_json={"verified": False}
+    ).line
+    cli.run("import", "-", text=written)

@@ -121,7 +121,7 @@ def test_what_it_cannot_read_it_does_not_touch(cli: Cli) -> None:
     config.write_bytes(content)
     done = cli.run("install", "claude-desktop", "--config", config, "--force", code=1)
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"snowledger: {config} is not valid JSON: ")
+    assert line.startswith(f"snowledger: {config}: not valid JSON: ")
     assert line.endswith("; it was not touched, mend it first")
     assert config.read_bytes() == content
     assert list(cli.folder.iterdir()) == [config]

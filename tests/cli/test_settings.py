@@ -14,7 +14,7 @@ from tests.cli.cli_process import CONFIGURING, Cli
 
 from snowledger.errors import SettingsError
 from snowledger.serve import uploader_command
-from snowledger.settings import Settings, load_settings, require_duckdb, variables
+from snowledger.settings import ServerSettings, Settings, load_settings, require_duckdb, variables
 
 
 @pytest.fixture(autouse=True)
@@ -249,3 +249,22 @@ def test_any_value_is_taken_or_refused_in_one_short_line(field: str, value: Any,
             assert settings.duckdb_path.is_absolute()
             assert settings.max_queue_bytes > 0
             assert settings.backpressure_threshold_ms > 0
+
+
+def test_serve_ignores_the_settings_file_of_the_folder_that_its_client_chose(tmp_path: Path) -> None:
+    write('customer = "ceo"\n')
+    assert load_settings().customer == "ceo"
+    assert load_settings(ServerSettings).customer != "ceo"
+    cli = Cli(tmp_path)
+    cli.run("serve", "--no-uploader", SNOWLEDGER_CUSTOMER=None)
+    write("customer = 5\n")
+    cli.run("serve", "--no-uploader", SNOWLEDGER_CUSTOMER=None)
+
+
+def test_the_products_own_customer_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNOWLEDGER_CUSTOMER", "snowledger")
+    with pytest.raises(SettingsError, match="SNOWLEDGER_CUSTOMER: 'snowledger' is not accepted"):
+        load_settings()
+    monkeypatch.delenv("SNOWLEDGER_CUSTOMER")
+    monkeypatch.setattr("getpass.getuser", lambda: "snowledger")
+    assert load_settings().customer == "local"

@@ -94,4 +94,5 @@ def test_a_damaged_file_of_letters_is_kept_aside_and_blocks_nothing(spool: Spool
     path.write_bytes(content)
     assert box.put([dead_letter("damaged", "r", "s.ndjson", 9, b"new")]) == 1
     assert [letter.original for letter in box.letters()] == [b"new"]
-    assert path.with_suffix(".damaged").read_bytes() == content
+    (aside,) = spool.dead_letters.glob("*.damaged")
+    assert aside.read_bytes() == content

@@ -288,3 +288,12 @@ def test_an_origin_is_told_in_every_event() -> None:
         "s-9",
         "other",
     ]
+
+
+def test_features_over_the_limit_are_refused_before_they_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(*_: object) -> None:
+        raise AssertionError("many megabytes would hold the event loop up")
+
+    monkeypatch.setattr("snowledger_queue._rules.check_value", walk)
+    with pytest.raises(InvalidEventError, match="256 KiB"):
+        new_event(ORIGIN, activity="cdesk.x", customer="a", feature_json={"n": [1] * 200_000})

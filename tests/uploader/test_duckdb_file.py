@@ -129,3 +129,10 @@ async def test_any_folder_name_can_hold_the_queue(path: Path, tmp_path: Path) ->
     async with opened(path) as warehouse:
         await warehouse.load(batch_of(folder / "payload=3", sample_lines(2)))
     assert loaded_lines(path) == sample_lines(2)
+
+
+async def test_an_empty_file_is_no_obstacle(path: Path, tmp_path: Path) -> None:
+    path.touch()  # what a full disk leaves of a file that was being created
+    async with opened(path) as warehouse:
+        await warehouse.load(batch_of(tmp_path, sample_lines(2)))
+    assert loaded_lines(path) == sample_lines(2)

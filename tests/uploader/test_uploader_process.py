@@ -202,7 +202,6 @@ def test_once_cut_short_says_that_the_queue_is_not_empty(ledger: Ledger) -> None
     process = ledger.start("upload", "--once")
     wait_until(lambda: state(ledger).state == "loading", "loading")
     process.send_signal(signal.SIGINT)
-    wait_until(lambda: ledger.spool.uploader_status.exists(), "the status is there")
     process.send_signal(signal.SIGINT)
     assert process.wait(15) == (1 if ledger.queued() else 0)
     ledger.run("upload", "--once")
@@ -228,3 +227,18 @@ def test_a_daemon_forms_a_batch_anew_when_one_of_its_files_goes_bad(
     monkeypatch.setattr("snowledger_uploader._drain.form_batch", form_and_lose_a_file)
     run(UploaderConfig(home=ledger.home, duckdb_path=ledger.warehouse, version="1.2.3", exit_when_unused=True))
     assert loaded_lines(ledger.warehouse) == sample_lines(3, 3)
+
+
+def test_the_last_batch_is_remembered_by_the_next_uploader(ledger: Ledger) -> None:
+    seal(ledger.spool, sample_lines(3))
+    ledger.run("upload", "--once")
+    last = state(ledger).last_batch
+    assert last is not None
+    ledger.run("upload", "--once")
+    assert state(ledger).last_batch == last
+
+
+def test_what_stays_unread_in_the_queue_is_the_status_s_problem(ledger: Ledger) -> None:
+    (ledger.spool.queue / "1763698847123-0123456789ab-00000009-3.ndjson").symlink_to("nowhere")
+    ledger.run("upload", "--once", code=1)
+    assert "1 files in the queue cannot be read" in str(state(ledger).problem)

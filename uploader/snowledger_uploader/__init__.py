@@ -18,12 +18,11 @@ from ._errors import (
     WarehouseRefusedError,
     WarehouseUnavailableError,
 )
-from ._receipt import OPERATIONAL_CUSTOMER, receipt_id
+from ._receipt import receipt_id
 from ._run import UploaderConfig, check_warehouse, run
 from ._warehouse import Batch, Receipt, Warehouse
 
 __all__ = [
-    "OPERATIONAL_CUSTOMER",
     "Batch",
     "BatchTooLargeError",
     "Delivery",

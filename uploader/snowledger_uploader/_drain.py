@@ -64,6 +64,13 @@ class Drain:
         """Recover what dead writers left, then list the segments that can be drained, oldest first."""
         return await to_thread.run_sync(self._waiting)
 
+    def problem(self) -> str | None:
+        """What stays in the queue though nobody writes to it; None when there is nothing."""
+        names = sorted(path.name for path in self._unreadable)
+        if not names:
+            return None
+        return f"{len(names)} files in the queue cannot be read, the first is {names[0]}; the log says why"
+
     def has_writers(self) -> bool:
         """Whether somebody is appending to a segment now."""
         return any(path not in self._unreadable for path in self._spool.active_segments())

@@ -161,6 +161,9 @@ class DuckDBWarehouse:
             raise WarehouseUnavailableError(message) from error
 
     def _open(self) -> None:
+        if self._path.is_file() and self._path.stat().st_size == 0:
+            # What a full disk leaves of a file that was being created; DuckDB would refuse it for ever.
+            self._path.unlink()
         created = not self._path.exists()
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": MEMORY_LIMIT,

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from snowledger_queue import Event, Origin, derived_id, new_event
+from snowledger_queue import OPERATIONAL_CUSTOMER, Event, Origin, derived_id, new_event
 
 from ._warehouse import Batch, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-OPERATIONAL_CUSTOMER = "snowledger"
-"""Whose activity the product's own events are: nobody else's stream is touched by them."""
 
 
 def receipt_id(batch_id: str) -> str:

@@ -23,6 +23,7 @@ from snowledger_queue import (
     UploaderStatus,
     live_servers,
     open_spool,
+    read_uploader_status,
     timestamp,
     write_uploader_status,
 )
@@ -146,7 +147,9 @@ class _Uploader:
         self._lock = lock
         self._progress = progress
         self._stop = anyio.Event()
-        self._status = UploaderStatus(pid=os.getpid(), state="starting", updated_at="")
+        before = read_uploader_status(spool)
+        last_batch = None if before is None else before.last_batch
+        self._status = UploaderStatus(pid=os.getpid(), state="starting", updated_at="", last_batch=last_batch)
         self._warehouse = make_warehouse(config, spool)
 
     async def run(self) -> UploaderStatus:
@@ -168,7 +171,7 @@ class _Uploader:
         if failure is None and not finished and self._config.once:
             failure = UploadStoppedError("stopped; what is not loaded yet is still in the queue")
         await self._warehouse.close()
-        self._set(state="stopped", problem=None if failure is None else str(failure))
+        self._set(state="stopped", problem=self._status.problem if failure is None else str(failure))
         if failure is not None:
             raise failure
         return self._status
@@ -192,8 +195,8 @@ class _Uploader:
                 await self._drain(drain, segments)
                 continue
             await self._warehouse.close()
-            if self._status.state != "idle":
-                self._set(state="idle", problem=None)
+            if self._status.state != "idle" or self._status.problem != drain.problem():
+                self._set(state="idle", problem=drain.problem())
             if self._config.once:
                 return
             # Another look at the queue, which finds what the last server sealed before it went.
