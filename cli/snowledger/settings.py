@@ -62,8 +62,8 @@ def _setting(variable: str, *synonyms: str, accepted: str, **options: Any) -> An
 
 def _absolute(path: Path) -> Path:
     text = str(path)
-    if "\0" in text or path == Path():
-        message = "not a path"
+    if "\0" in text or path == Path() or "?" in text:
+        message = "not a path"  # what follows a ? DuckDB takes for options
         raise ValueError(message)
     try:
         return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow links
@@ -72,9 +72,8 @@ def _absolute(path: Path) -> Path:
 
 
 def _database(path: Path) -> Path:
-    # DuckDB names a database after its file, so readers could not tell it from the schema; what follows a ? it drops.
-    if path.stem == "activities" or "?" in str(path):
-        message = "DuckDB cannot use it"
+    if path.stem == "activities":
+        message = "DuckDB names a database after its file, so readers could not tell it from the schema"
         raise ValueError(message)
     return path
 
@@ -123,7 +122,9 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    home: _Path = _setting("HOME", "QUEUE_DIR", accepted="the path of a folder", default_factory=default_home)
+    home: _Path = _setting(
+        "HOME", "QUEUE_DIR", accepted="the path of a folder, without ?", default_factory=default_home
+    )
     customer: _CustomerId = _setting(
         "CUSTOMER",
         accepted="1 to 255 printable characters without / and \\, not snowledger",

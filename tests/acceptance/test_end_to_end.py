@@ -55,7 +55,7 @@ def test_the_demo_shows_what_arrived_and_leaves_nothing_behind(ledger: Ledger) -
         "calls acknowledged",
         "p50",
         "p95",
-        "1 call refused, as it should be",
+        "1 call refused",
         "from logged to loaded",
         "activities.events",
         "cdesk.tool_called",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -58,7 +59,7 @@ async def test_no_uploader_is_started_when_told(ledger: Ledger, how: str) -> Non
 async def test_a_killed_uploader_is_replaced(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(command: list[str]) -> subprocess.Popen[bytes]:
+    def start(command: list[str], _folder: Path) -> subprocess.Popen[bytes]:
         started.append(subprocess.Popen(command, env=ledger.environment, start_new_session=True))
         return started[-1]
 
@@ -91,7 +92,7 @@ async def test_a_command_that_cannot_start_is_tried_ever_more_rarely(
     monkeypatch.setattr(_uploader_process, "MAX_CHECK_S", 0.08)
     tries: list[float] = []
 
-    def fail(_command: object) -> None:
+    def fail(_command: object, _folder: object) -> None:
         tries.append(time.monotonic())
         if len(tries) == 7:
             tasks.cancel_scope.cancel()
