@@ -76,7 +76,13 @@ def import_events(
 
             spool = open_spool(settings.home)
         show = stack.enter_context(progress("checking" if dry_run else "importing", of_bytes=True))
-        anyio.run(_import, files, spool, tally, show)
+        try:
+            anyio.run(_import, files, spool, tally, show)
+        except KeyboardInterrupt:
+            if not dry_run:
+                queued = count(tally.accepted, "event")
+                sys.stderr.write(f"interrupted with {queued} queued; import again, what is queued counts once\n")
+            raise
     tally.say_rest()
     lines = f"{count(tally.rejected, 'line')} rejected ({duration(time.monotonic() - started)})"
     if dry_run:

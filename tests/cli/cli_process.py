@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,14 @@ import anyio
 from snowledger_queue import Origin, Spool, SpoolStatistics, new_event, open_spool, open_writer
 
 CONFIGURING = ("SNOWLEDGER_", "XDG_", "QUEUE_DIR", "SNOW_CONNECTION", "BACKPRESSURE_", "MAX_QUEUE_SIZE")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Poll until it is so; a busy machine has 15 s."""
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 class Cli:

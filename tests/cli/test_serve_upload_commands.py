@@ -5,25 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
-from tests.cli.cli_process import Cli
+from tests.cli.cli_process import Cli, until
 
 from snowledger import logs
 from snowledger_queue import lock_holder
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def count(path: Path) -> int:
