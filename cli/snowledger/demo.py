@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -55,6 +56,10 @@ def run_demo(home: Path | None = None, *, keep: bool = False) -> int:
     console = Console(highlight=False)
     if home is not None and (home / "format").exists():
         raise CommandError(f"{home} is a spool in use; the demo would load its events among yours, name another folder")
+    # So that the temporary folder and the two processes go also when a supervisor or a closed terminal ends this one.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, _frame: sys.exit(128 + number))
     with ExitStack() as stack:
         if home is None:
             prefix = "snowledger-demo-"

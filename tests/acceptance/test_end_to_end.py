@@ -1,6 +1,7 @@
 """What a new user sees: an event logged over MCP is in the warehouse within seconds, and the demo shows it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,3 +78,25 @@ def _uses(process: psutil.Process, folder: Path) -> bool:
     except psutil.Error:
         return False
     return process.pid != os.getpid() and any(str(folder) in word for word in words)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_demo_that_is_ended_halfway_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
+    number = signal.Signals[name]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "snowledger", "demo"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as demo:
+        wait_until(lambda: any(tmp_path.glob("*/spool/uploader.lock")), "the session is under way")
+        children = psutil.Process(demo.pid).children(recursive=True)
+        assert len(children) >= 2
+        demo.send_signal(number)
+        assert demo.wait(10) == (130 if number == signal.SIGINT else 128 + number)
+        assert demo.stderr is not None
+        assert b"Traceback" not in demo.stderr.read()
+    assert list(tmp_path.iterdir()) == []
+    assert psutil.wait_procs(children, timeout=10)[1] == []
