@@ -36,7 +36,7 @@ def list_letters(home: options.Home = None, as_json: options.Json = False) -> No
     for letter in dead_letters(_spool(home)):
         found = True
         if as_json:
-            typer.echo(json.dumps(_fields(letter)))
+            typer.echo(json.dumps(letter.as_json()))
         else:
             where = f"{letter.segment}:{letter.offset}"
             columns = (letter.letter_id, f"{letter.error_class:<8}", letter.first_seen, where, letter.reason)
@@ -57,9 +57,9 @@ def show(
     """
     (letter,) = _chosen(list(dead_letters(_spool(home))), [letter_id])
     if as_json:
-        typer.echo(json.dumps(_fields(letter), indent=2))
+        typer.echo(json.dumps(letter.as_json(), indent=2))
         return
-    for name, value in _fields(letter).items():
+    for name, value in letter.as_json().items():
         typer.echo(printable(f"{name:<17}{value}"))
 
 
@@ -176,17 +176,6 @@ def _chosen(letters: Sequence[DeadLetter], letter_ids: Sequence[str]) -> list[De
             raise CommandError(f"{what} an id that begins with {wanted!a}; see snowledger dead-letter list")
         chosen[found[0].letter_id] = found[0]
     return list(chosen.values())
-
-
-def _fields(letter: DeadLetter) -> dict[str, object]:
-    from base64 import b64encode
-
-    fields: dict[str, object] = letter._asdict()
-    del fields["original"]
-    try:
-        return {**fields, "original_text": letter.original.decode()}
-    except UnicodeDecodeError:
-        return {**fields, "original_base64": b64encode(letter.original).decode()}
 
 
 def _spool(home: object) -> Spool:

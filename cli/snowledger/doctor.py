@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 LOW_DISK_BYTES = 1024**3
-"""A busy day's events: time enough to act before anything stops."""
+"""Room for some 2.8 million events of 378 bytes: time to act before anything stops."""
 
 SLOW_FLUSH_MS = 10.0
 """A log_event is promised within 10 ms, and one flush is part of it."""

@@ -41,13 +41,12 @@ from ._names import SegmentName, parse_segment_name
 from ._platform import make_private_folder
 from ._reader import DamagedLine, VerifiedSegment, intact_lines, verify_segment
 from ._recovery import recover
-from ._rules import MAX_FEATURE_BYTES, OPERATIONAL_CUSTOMER, RESERVED_ACTIVITIES, check_activity, check_customer
+from ._rules import OPERATIONAL_CUSTOMER, RESERVED_ACTIVITIES, check_customer
 from ._spool import SealedSegment, Spool, SpoolStatistics, open_spool, write_small_file
 from ._status import BatchStatus, UploaderStatus, read_uploader_status, write_uploader_status
 from ._writer import QueueWriter, RotationPolicy, WriterStatistics, open_writer
 
 __all__ = [
-    "MAX_FEATURE_BYTES",
     "OPERATIONAL_CUSTOMER",
     "RESERVED_ACTIVITIES",
     "BatchStatus",
@@ -76,7 +75,6 @@ __all__ = [
     "UploaderStatus",
     "VerifiedSegment",
     "WriterStatistics",
-    "check_activity",
     "check_customer",
     "check_text",
     "check_value",

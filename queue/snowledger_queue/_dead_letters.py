@@ -46,6 +46,15 @@ class DeadLetter(NamedTuple):
     original: bytes
     """The line as found, without a newline."""
 
+    def as_json(self) -> dict[str, object]:
+        """The fields for JSON: the original as ``original_text``, or ``original_base64`` when it is not UTF-8."""
+        fields: dict[str, object] = self._asdict()
+        del fields["original"]
+        try:
+            return {**fields, "original_text": self.original.decode()}
+        except UnicodeDecodeError:
+            return {**fields, "original_base64": b64encode(self.original).decode()}
+
 
 def dead_letter(error_class: str, reason: str, segment: str, offset: int, original: bytes) -> DeadLetter:
     """Make a letter seen now for the first time."""
@@ -134,7 +143,9 @@ class DeadLetterBox:
             return []
 
     def _write(self, path: Path, letters: Iterable[DeadLetter]) -> None:
-        write_small_file(path, b"".join(_encode(letter) for letter in letters))
+        write_small_file(
+            path, b"".join(orjson.dumps(letter.as_json(), option=orjson.OPT_APPEND_NEWLINE) for letter in letters)
+        )
 
 
 def _decode(line: bytes) -> DeadLetter:
@@ -144,13 +155,3 @@ def _decode(line: bytes) -> DeadLetter:
     else:
         original = b64decode(fields.pop("original_base64"), validate=True)
     return DeadLetter(**fields, original=original)
-
-
-def _encode(letter: DeadLetter) -> bytes:
-    fields: dict[str, object] = letter._asdict()
-    del fields["original"]
-    try:
-        fields["original_text"] = letter.original.decode()
-    except UnicodeDecodeError:
-        fields["original_base64"] = b64encode(letter.original).decode()
-    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
