@@ -25,13 +25,19 @@ from snowledger_server._session import DRAIN_S, MAX_IN_FLIGHT
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and non-blocking pipes are POSIX")
 
 
+def in_a_call(start: Callable[..., Server], *arguments: str, seconds: float) -> Server:
+    """A server that has begun a slow call, with the id 1."""
+    server = start(*arguments)
+    server.handshake()
+    server.send(call(1, "slow", seconds=seconds))
+    server.wait_for_log("slow begins")
+    return server
+
+
 @pytest.mark.parametrize("how", ["EOF", "SIGTERM", "SIGINT", "stop event"])
 @promptly
 def test_a_running_call_is_answered_before_the_server_leaves(start: Callable[..., Server], how: str) -> None:
-    server = start("stop") if how == "stop event" else start()
-    server.handshake()
-    server.send(call(1, "slow", seconds=0.3))
-    server.wait_for_log("slow begins")
+    server = in_a_call(start, *(["stop"] if how == "stop event" else []), seconds=0.3)
     since = time.time()
     if how == "EOF":
         assert server.process.stdin is not None
@@ -44,10 +50,7 @@ def test_a_running_call_is_answered_before_the_server_leaves(start: Callable[...
 
 @promptly
 def test_a_call_longer_than_the_limit_is_answered_with_an_error(start: Callable[..., Server]) -> None:
-    server = start()
-    server.handshake()
-    server.send(call(1, "slow", seconds=60))
-    server.wait_for_log("slow begins")
+    server = in_a_call(start, seconds=60)
     since = time.time()
     server.process.send_signal(signal.SIGTERM)
     (reply,) = server.rest()
@@ -58,10 +61,7 @@ def test_a_call_longer_than_the_limit_is_answered_with_an_error(start: Callable[
 
 @promptly
 def test_a_second_signal_ends_the_waiting(start: Callable[..., Server]) -> None:
-    server = start()
-    server.handshake()
-    server.send(call(1, "slow", seconds=60))
-    server.wait_for_log("slow begins")
+    server = in_a_call(start, seconds=60)
     since = time.time()
     server.process.send_signal(signal.SIGTERM)
     server.process.send_signal(signal.SIGINT)  # a different one: two equal ones may merge
@@ -70,10 +70,7 @@ def test_a_second_signal_ends_the_waiting(start: Callable[..., Server]) -> None:
 
 @promptly
 def test_a_signal_after_the_end_of_input_changes_nothing(start: Callable[..., Server]) -> None:
-    server = start()
-    server.handshake()
-    server.send(call(1, "slow", seconds=0.3))
-    server.wait_for_log("slow begins")
+    server = in_a_call(start, seconds=0.3)
     since = time.time()
     assert server.process.stdin is not None
     server.process.stdin.close()
@@ -84,10 +81,7 @@ def test_a_signal_after_the_end_of_input_changes_nothing(start: Callable[..., Se
 
 @promptly
 def test_a_cancelled_call_is_not_waited_for(start: Callable[..., Server]) -> None:
-    server = start()
-    server.handshake()
-    server.send(call(1, "slow", seconds=60))
-    server.wait_for_log("slow begins")
+    server = in_a_call(start, seconds=60)
     server.send(CANCEL_1, request(2, "ping"))
     assert server.receive()["id"] == 2
     since = time.time()
@@ -98,10 +92,7 @@ def test_a_cancelled_call_is_not_waited_for(start: Callable[..., Server]) -> Non
 
 @promptly
 def test_calls_finish_when_the_client_has_closed_its_side(start: Callable[..., Server]) -> None:
-    server = start()
-    server.handshake()
-    server.send(call(1, "slow", seconds=0.3))
-    server.wait_for_log("slow begins")
+    server = in_a_call(start, seconds=0.3)
     assert server.process.stdout is not None
     server.process.stdout.close()
     since = time.time()
