@@ -21,56 +21,97 @@ Life of a segment: created and locked (``….open``) → appended to → sealed 
 verified and loaded by the uploader → deleted.
 """
 
+from ._context_reader import ActivityCount, ContextReader, CustomerContext, Position, Queued
+from ._context_store import Changes, ContextStore, Folded
+from ._context_tickets import CONTEXT_TICKETS, ContextTicket
 from ._dead_letters import DeadLetter, DeadLetterBox, dead_letter
 from ._errors import (
     InvalidEventError,
+    KillSwitchError,
     LockHeldError,
     QueueClosedError,
     QueueError,
     QueueWriteError,
     SpoolError,
+    StateError,
+    TooManyTicketsError,
     UnsafeFileError,
 )
 from ._event import Event, Origin, event_from_envelope, new_event, parse_timestamp, timestamp
 from ._filesystem import File, Filesystem, OsFilesystem
 from ._ids import derived_id, new_query_tag
 from ._json import check_text, check_value, parse_strict
+from ._kill_switch import KillSwitch, KillSwitchUser
 from ._line import damage, with_checksum
 from ._locks import ProcessLock, live_servers, lock_holder, server_presence
 from ._names import SegmentName, parse_segment_name
 from ._platform import make_private_folder
 from ._reader import DamagedLine, VerifiedSegment, intact_lines, verify_segment
+from ._recall import INSIGHT_ACTIVITY, Atom, Contribution, RecentEvent, contribution
+from ._recent import RECENT_EVENTS
 from ._recovery import recover
 from ._rules import OPERATIONAL_CUSTOMER, RESERVED_ACTIVITIES, check_customer
 from ._spool import SealedSegment, Spool, SpoolStatistics, open_spool, write_small_file
 from ._status import BatchStatus, UploaderStatus, read_uploader_status, write_uploader_status
+from ._tail import QueueTail
+from ._ticket import Ticket
+from ._ticket_retention import Pruned
+from ._ticket_runner import QueryResult, RunnerTickets
+from ._tickets import MAX_OPEN_TICKETS, Tickets
 from ._writer import QueueWriter, RotationPolicy, WriterStatistics, open_writer
 
 __all__ = [
+    "CONTEXT_TICKETS",
+    "INSIGHT_ACTIVITY",
+    "MAX_OPEN_TICKETS",
     "OPERATIONAL_CUSTOMER",
+    "RECENT_EVENTS",
     "RESERVED_ACTIVITIES",
+    "ActivityCount",
+    "Atom",
     "BatchStatus",
+    "Changes",
+    "ContextReader",
+    "ContextStore",
+    "ContextTicket",
+    "Contribution",
+    "CustomerContext",
     "DamagedLine",
     "DeadLetter",
     "DeadLetterBox",
     "Event",
     "File",
     "Filesystem",
+    "Folded",
     "InvalidEventError",
+    "KillSwitch",
+    "KillSwitchError",
+    "KillSwitchUser",
     "LockHeldError",
     "Origin",
     "OsFilesystem",
+    "Position",
     "ProcessLock",
+    "Pruned",
+    "QueryResult",
     "QueueClosedError",
     "QueueError",
+    "QueueTail",
     "QueueWriteError",
     "QueueWriter",
+    "Queued",
+    "RecentEvent",
     "RotationPolicy",
+    "RunnerTickets",
     "SealedSegment",
     "SegmentName",
     "Spool",
     "SpoolError",
     "SpoolStatistics",
+    "StateError",
+    "Ticket",
+    "Tickets",
+    "TooManyTicketsError",
     "UnsafeFileError",
     "UploaderStatus",
     "VerifiedSegment",
@@ -78,6 +119,7 @@ __all__ = [
     "check_customer",
     "check_text",
     "check_value",
+    "contribution",
     "damage",
     "dead_letter",
     "derived_id",

@@ -49,6 +49,28 @@ class SpoolError(QueueError):
     """The spool folder cannot be used as it is: wrong permissions, unknown format, not writable."""
 
 
+class StateError(QueueError):
+    """``state.db`` cannot be used. Its ``__cause__`` is what SQLite or the operating system said."""
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class KillSwitchError(QueueError):
+    """The kill switch is on, so queries are refused until an operator turns it off; ``reason`` is why it is on."""
+
+    def __init__(self, reason: str, since: str) -> None:
+        super().__init__(f"the kill switch is on since {since}: {reason}; no query is taken until it is turned off")
+        self.reason = reason
+
+
+class TooManyTicketsError(QueueError):
+    """A customer has as many unfinished queries as it may have; one that ends makes room."""
+
+    transient = True
+
+
 class UnsafeFileError(QueueError):
     """A file of the spool is not a plain file of ours (a link, a FIFO, a second name); it was not touched."""
 

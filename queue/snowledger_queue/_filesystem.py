@@ -55,16 +55,27 @@ class Filesystem(Protocol):
         """
         ...
 
-    def read(self, path: Path) -> bytes:
-        """All bytes of a plain file. Raises ``UnsafeFileError`` for anything else."""
+    def read(self, path: Path, offset: int = 0) -> bytes:
+        """The bytes of a plain file from ``offset`` on. Raises ``UnsafeFileError`` for anything else."""
         ...
 
     def size(self, path: Path) -> int:
         """A plain file's size in bytes. Raises ``UnsafeFileError`` for anything else."""
         ...
 
+    def look(self, path: Path) -> tuple[int, int]:
+        """A plain file's size in bytes and when it was last written. Raises ``UnsafeFileError`` for anything else.
+
+        The time counts nanoseconds in steps of a file system's clock, so two writes in a row may have the same.
+        """
+        ...
+
     def names(self, folder: Path) -> list[str]:
         """The names in the folder, sorted."""
+        ...
+
+    def names_changed(self, folder: Path) -> int:
+        """When the folder's names last changed, as in ``look``."""
         ...
 
     def rename(self, source: Path, target: Path) -> None:
@@ -122,11 +133,12 @@ class OsFilesystem:
             return None
         return _locked(descriptor, path)
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: Path, offset: int = 0) -> bytes:
         flags = os.O_RDONLY | _platform.OPEN_WITHOUT_WAITING | _platform.OPEN_FLAGS
         require_plain(os.lstat(path), path)
-        with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 - wraps a descriptor
+        with open(os.open(path, flags), "rb", buffering=0) as file:  # noqa: PTH123 - wraps a descriptor
             require_plain(os.fstat(file.fileno()), path)
+            file.seek(offset)
             return file.read()
 
     def size(self, path: Path) -> int:
@@ -134,8 +146,16 @@ class OsFilesystem:
         require_plain(status, path)
         return status.st_size
 
+    def look(self, path: Path) -> tuple[int, int]:
+        status = path.lstat()
+        require_plain(status, path)
+        return status.st_size, status.st_mtime_ns
+
     def names(self, folder: Path) -> list[str]:
         return sorted(os.listdir(folder))  # noqa: PTH208 - names only, ten times a second
+
+    def names_changed(self, folder: Path) -> int:
+        return folder.stat().st_mtime_ns
 
     def rename(self, source: Path, target: Path) -> None:
         source.replace(target)

@@ -78,6 +78,11 @@ class Spool:
         return self.home / "work"
 
     @property
+    def artifacts(self) -> Path:
+        """Results of queries, one file for each ticket, named by its id."""
+        return self.home / "artifacts"
+
+    @property
     def uploader_lock(self) -> Path:
         """Held by the one uploader of this spool."""
         return self.home / "uploader.lock"
@@ -86,6 +91,31 @@ class Spool:
     def uploader_status(self) -> Path:
         """What the uploader says of itself."""
         return self.home / "uploader.json"
+
+    @property
+    def state(self) -> Path:
+        """Contexts, tickets and the kill switch (SQLite); may be deleted whenever nobody uses the spool.
+
+        Contexts are then rebuilt from the warehouse, tickets are lost.
+        """
+        return self.home / "state.db"
+
+    @property
+    def refresh_request(self) -> Path:
+        """Is there while somebody wants contexts brought up to date; holds nothing."""
+        return self.home / "refresh.request"
+
+    def request_refresh(self) -> None:
+        """Ask the uploader to bring the contexts up to date. Takes microseconds. Raises ``OSError``."""
+        self.refresh_request.touch(mode=_platform.PRIVATE_FILE)
+
+    def take_refresh_request(self) -> bool:
+        """Whether somebody asked since the last look. Raises ``OSError``."""
+        try:
+            self.refresh_request.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def sealed_segments(self) -> list[SealedSegment]:
         """The sealed segments, oldest first."""
@@ -137,7 +167,7 @@ def open_spool(home: Path) -> Spool:
     try:
         found = spool.filesystem.read(marker) if os.path.lexists(marker) else None
         if found in {None, FORMAT}:
-            for folder in (spool.queue, spool.torn, spool.dead_letters, spool.servers, spool.work):
+            for folder in (spool.queue, spool.torn, spool.dead_letters, spool.servers, spool.work, spool.artifacts):
                 _platform.make_private_folder(folder)
         if found is None:
             found = FORMAT

@@ -43,6 +43,10 @@ class UploaderStatus:
     dead_letters: int = 0
     problem: str | None = None
     last_batch: BatchStatus | None = None
+    contexts_as_of: str | None = None
+    """Up to when the contexts hold what the warehouse holds; None until it was looked at once."""
+    contexts_problem: str | None = None
+    """Why they could not be brought up to date."""
 
 
 def write_uploader_status(spool: Spool, status: UploaderStatus) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ TAKEN = -2
 """A creation that another process takes away before it is locked."""
 
 
+_STEP_NS = 10_000_000
+"""The coarsest that Linux has."""
+
+
 class Killed(BaseException):
     """The process died inside a file-system call."""
 
@@ -30,6 +35,7 @@ class _Inode:
     dropped: list[tuple[int, int]] = field(default_factory=list)
     """Ranges whose flush failed: the kernel calls them clean, and no later flush writes them."""
     holder: _MemoryFile | None = None
+    written: int = 0
 
     def unflushed(self) -> int:
         """Where the cache and the disk begin to differ."""
@@ -63,6 +69,7 @@ class _MemoryFile:
 
     def write(self, data: bytes | memoryview) -> int:
         fault = self.filesystem.take_fault("write", SHORT)
+        self.inode.written = _clock()
         count = len(data)
         if fault == SHORT and count > 1:
             count = self.filesystem.random.randint(1, count - 1)
@@ -88,6 +95,7 @@ class _MemoryFile:
         self.filesystem.take_fault("truncate")
         self.filesystem.die_before()
         del self.inode.content[size:]
+        self.inode.written = _clock()
         self.inode.dropped = [(a, min(b, size)) for a, b in self.inode.dropped if a < size]
         self.filesystem.die_after()
 
@@ -113,6 +121,7 @@ class MemoryFilesystem:
         self._faults: dict[str, deque[int]] = {}
         self._calls_left: int | None = None
         self._dying = False
+        self._names_changed = 0
 
     # Faults
 
@@ -199,17 +208,23 @@ class MemoryFilesystem:
             return None
         return self._lock(path)
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: Path, offset: int = 0) -> bytes:
         self.take_fault("read")
         self._require(path)
-        return self.peek(path)
+        return self.peek(path)[offset:]
 
     def size(self, path: Path) -> int:
         self._require(path)
         return len(self.cached[path].content)
 
+    def look(self, path: Path) -> tuple[int, int]:
+        return self.size(path), self.cached[path].written
+
     def names(self, folder: Path) -> list[str]:
         return sorted(path.name for path in self.cached if path.parent == folder)
+
+    def names_changed(self, folder: Path) -> int:  # noqa: ARG002 - of all folders
+        return self._names_changed
 
     def rename(self, source: Path, target: Path) -> None:
         self.take_fault("rename")
@@ -245,7 +260,13 @@ class MemoryFilesystem:
 
     def _change(self, gone: Path, name: Path | None, inode: _Inode) -> None:
         _rename(self.cached, gone, name, inode)
+        self._names_changed = _clock()
         self._pending.append((gone, name, inode))
+
+
+def _clock() -> int:
+    """The time in steps, as a kernel stamps files."""
+    return time.time_ns() // _STEP_NS * _STEP_NS
 
 
 def _rename(names: dict[Path, _Inode], gone: Path, name: Path | None, inode: _Inode) -> None:

@@ -1,0 +1,55 @@
+"""A customer's tickets in its context: those that are open, and those of the last 24 hours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ._stored import OPTIONAL_INTEGER, TEXT, check_types
+
+if TYPE_CHECKING:
+    import sqlite3
+
+CONTEXT_TICKETS = 10
+"""Enough to go on with what an earlier conversation asked for."""
+
+_IN_SHORT = "SELECT ticket_id, template, status, query_hash, submitted_at, row_count FROM tickets"
+
+_COUNT = "SELECT count(*) FROM tickets"
+
+_OPEN = "status IN ('queued', 'running')"
+
+_BY_STATUS = f"INDEXED BY tickets_in_status WHERE {_OPEN}"
+
+_NEWEST = "ORDER BY submitted_at DESC, number DESC LIMIT ?"
+
+
+class ContextTicket(NamedTuple):
+    """A ticket in short."""
+
+    ticket_id: str
+    template: str
+    status: str
+    query_hash: str
+    submitted_at: str
+    row_count: int | None
+    """None unless it succeeded."""
+
+
+def context_tickets(run: sqlite3.Connection, customer: str, since: str) -> tuple[list[ContextTicket], int]:
+    """At most ``CONTEXT_TICKETS`` tickets, open ones first, then the newest; and how many there are.
+
+    They are those that are open, and those submitted at ``since`` or later.
+    """
+    # Each by an index: a customer may have thousands of tickets, and rows are large.
+    rows = run.execute(f"{_IN_SHORT} {_BY_STATUS} AND customer = ? {_NEWEST}", (customer, CONTEXT_TICKETS)).fetchall()
+    rows += run.execute(
+        f"{_IN_SHORT} WHERE customer = ? AND submitted_at >= ? AND NOT {_OPEN} {_NEWEST}",
+        (customer, since, CONTEXT_TICKETS - len(rows)),
+    ).fetchall()
+    [[older]] = run.execute(
+        f"{_COUNT} {_BY_STATUS} AND customer = ? AND submitted_at < ?",
+        (customer, since),
+    )
+    [[others]] = run.execute(f"{_COUNT} WHERE customer = ? AND submitted_at >= ?", (customer, since))
+    check_types(rows, TEXT, TEXT, TEXT, TEXT, TEXT, OPTIONAL_INTEGER)
+    return [ContextTicket(*row) for row in rows], older + others

@@ -1,0 +1,199 @@
+"""Tickets as a server and the command line use them: asking for a query, its result, its end."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import orjson
+
+from ._errors import KillSwitchError, TooManyTicketsError
+from ._event import timestamp
+from ._kill_switch import KillSwitch, read_kill_switch, turn_kill_switch
+from ._ticket import CANCEL, SELECT, Ticket, find, to_ticket
+from ._ticket_link import TicketLink
+from ._ticket_retention import (
+    DELETED_AT_ONCE,
+    MAX_AGE_DAYS,
+    PAUSE_S,
+    Pruned,
+    delete_tickets,
+    expendable,
+    forget_artifacts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+    from ._kill_switch import KillSwitchUser
+    from ._spool import Spool
+
+MAX_OPEN_TICKETS = 100
+"""Of one customer. At a second for a query that is already minutes of waiting; a loop that went wrong stops here."""
+
+_WAIT_S = 1.0
+"""Others hold the file's locks for milliseconds, the uploader at most some tenths of a second."""
+
+
+class Tickets:
+    """The tickets of a spool. Blocking; threads may share it.
+
+    Every method may raise ``StateError``, which is transient unless this was closed: ``state.db`` is locked, is not
+    there, or is bad. It is the uploader that makes it. Times (``now``) are in the form of ``ts``.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        # Of their own, so that nobody who asks waits for one who submits.
+        self._marks = TicketLink(spool, 0)
+        self._reads = TicketLink(spool, _WAIT_S)
+        self._writes = TicketLink(spool, _WAIT_S)
+
+    def submit(  # noqa: PLR0913 - one parameter per property of a ticket
+        self,
+        *,
+        customer: str,
+        customers: Iterable[str],
+        template: str,
+        params: str,
+        query_hash: str,
+        query_tag: str,
+        byte_cap: int | None,
+        max_age_s: float,
+        now: str,
+    ) -> tuple[Ticket, bool]:
+        """Ask for a query; the ticket, and whether it is an earlier one. Takes one commit.
+
+        The same query (customer, ``customers``, ``query_hash`` and ``byte_cap``) is answered by the newest ticket that
+        succeeded less than ``max_age_s`` seconds ago and still has its file, else by one that is queued or running.
+
+        Raises:
+            KillSwitchError: queries are refused for now.
+            TooManyTicketsError: the customer has ``MAX_OPEN_TICKETS`` that are not finished.
+        """
+        allowed = orjson.dumps(sorted(set(customers))).decode()
+        with self._writes.writing() as run:
+            switch = read_kill_switch(run)
+            if switch.on:
+                raise KillSwitchError(switch.reason, str(switch.since))
+            reused = find(
+                run,
+                "WHERE customer = ? AND query_hash = ? AND (finished_at > ? OR finished_at IS NULL)"
+                " AND customers = ? AND byte_cap IS ?"
+                " AND (status = 'succeeded' AND artifact OR status IN ('queued', 'running') AND NOT cancel_requested)"
+                " ORDER BY finished_at IS NULL, finished_at DESC, number DESC LIMIT 1",
+                *(customer, query_hash, _before(now, timedelta(seconds=max_age_s)), allowed, byte_cap),
+            )
+            if reused is not None:
+                return reused, True
+            [waiting] = run.execute(
+                # By this index: of those that are finished the customer may have a hundred thousand.
+                "SELECT count(*) FROM tickets INDEXED BY tickets_in_status"
+                " WHERE status IN ('queued', 'running') AND customer = ?",
+                (customer,),
+            ).fetchone()
+            if waiting >= MAX_OPEN_TICKETS:
+                raise TooManyTicketsError(
+                    f"{waiting} queries of this customer are queued or running; wait for one to end, or cancel one"
+                )
+            ticket_id = secrets.token_hex(16)
+            run.execute(
+                "INSERT INTO tickets (ticket_id, customer, customers, template, params, query_hash, query_tag,"
+                " byte_cap, submitted_at, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
+                (ticket_id, customer, allowed, template, params, query_hash, query_tag, byte_cap, now),
+            )
+            [row] = run.execute(f"{SELECT} WHERE ticket_id = ?", (ticket_id,))
+            return to_ticket(row), False
+
+    def get(self, ticket_id: str, customer: str) -> Ticket | None:
+        """A ticket of this customer; None for one that is unknown, and for another's."""
+        with self._reads.reading() as run:
+            return find(run, "WHERE ticket_id = ? AND customer = ?", ticket_id, customer)
+
+    def cancel(self, ticket_id: str, customer: str, now: str) -> Ticket | None:
+        """End a queued ticket at once, and have the uploader end a running one; a finished one stays as it is.
+
+        Gives the ticket as it is then; None as ``get``.
+        """
+        with self._writes.writing() as run:
+            run.execute(
+                f"{CANCEL} AND ticket_id = :ticket_id AND customer = :customer",
+                {"reason": None, "now": now, "ticket_id": ticket_id, "customer": customer},
+            )
+            return find(run, "WHERE ticket_id = ? AND customer = ?", ticket_id, customer)
+
+    def list(self, customer: str | None, limit: int) -> Sequence[Ticket]:
+        """The customer's tickets, newest first; with None everybody's, for the operator."""
+        with self._reads.reading() as run:
+            whose, values = ("", []) if customer is None else ("WHERE customer = ?", [customer])
+            order = "ORDER BY submitted_at DESC, number DESC"
+            # First by an index alone, for a row may be large.
+            newest = f"SELECT number FROM tickets {whose} {order} LIMIT ?"  # noqa: S608 - our own text
+            rows = run.execute(f"{SELECT} WHERE number IN ({newest}) {order}", (*values, limit)).fetchall()
+            return [to_ticket(row) for row in rows]
+
+    def owner(self, ticket_id: str) -> str | None:
+        """Whose ticket it is; None for an unknown one. For the operator, who may act for everybody."""
+        with self._reads.reading() as run:
+            row = run.execute("SELECT customer FROM tickets WHERE ticket_id = ?", (ticket_id,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def finished(self, customer: str, query_hash: str) -> bool:
+        """Whether this customer ran this query to the end, as far back as tickets are kept (see ``prune``)."""
+        with self._reads.reading() as run:
+            row = run.execute(
+                "SELECT 1 FROM tickets WHERE customer = ? AND query_hash = ? AND finished_at IS NOT NULL"
+                " AND status = 'succeeded' LIMIT 1",
+                (customer, query_hash),
+            ).fetchone()
+        return row is not None
+
+    def kill_switch(self) -> KillSwitch:
+        """How the kill switch stands."""
+        with self._reads.reading() as run:
+            return read_kill_switch(run)
+
+    def set_kill_switch(self, *, on: bool, reason: str, by: KillSwitchUser, now: str) -> bool:
+        """Turn the kill switch; whether it stood otherwise before. See ``turn_kill_switch``."""
+        with self._writes.writing() as run:
+            return turn_kill_switch(run, on=on, reason=reason, by=by, now=now)
+
+    def prune(
+        self, now: str, sizes: Mapping[str, int], max_artifact_bytes: int, max_age_days: float = MAX_AGE_DAYS
+    ) -> Pruned:
+        """Delete old tickets, and tell which files of results must go. ``sizes`` are their bytes by ticket id.
+
+        Tickets that finished more than ``max_age_days`` ago are deleted. The oldest files go until the others have at
+        most ``max_artifact_bytes`` (their tickets stay), and those that are nobody's or of no use. A file that could
+        not be deleted is told of again by the next pruning.
+        """
+        oldest = _before(now, timedelta(days=max_age_days))
+        with self._reads.reading() as run:
+            files = expendable(run, sizes, oldest, max_artifact_bytes)
+        with self._writes.writing() as run:
+            forget_artifacts(run, files.beyond_cap)
+        tickets = 0
+        while True:
+            with self._writes.writing() as run:
+                deleted = delete_tickets(run, oldest)
+            tickets += deleted
+            if deleted < DELETED_AT_ONCE:
+                return Pruned(tickets, files.all)
+            time.sleep(PAUSE_S)
+
+    def mark(self) -> Hashable:
+        """Differs after every commit to ``state.db``, also this object's, and when it is another file.
+
+        Takes microseconds, whatever other threads do, and never raises.
+        """
+        return self._marks.mark()
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        for link in (self._marks, self._reads, self._writes):
+            link.close()
+
+
+def _before(moment: str, span: timedelta) -> str:
+    return timestamp(datetime.fromisoformat(moment) - span)
