@@ -1,4 +1,4 @@
-"""The warehouse contract as SQL, and the small runner that applies it.
+"""The warehouse contract as SQL, the small runner that applies it, and the templates of governed queries.
 
 One folder per dialect holds numbered files, one object each. Every file leaves its own hash in the comment
 on its object, so the database itself tells which objects are up to date: ``apply`` runs the files of the
@@ -10,15 +10,56 @@ The contract (DuckDB: schema ``activities``):
 - ``_ingest_ids``, which events are loaded already;
 - ``events``, the ActivitySchema v2.0 stream. ``activity_occurrence`` and ``activity_repeated_at`` follow
   the spec's implementation notes and are computed when read, so events that arrive late are counted right;
-- ``insight_atoms``, the well-formed and the quarantined insights among the events.
+- ``insight_atoms``, the well-formed and the quarantined insights among the events;
+- ``context_cache``, of each customer the insights that hold now, counts of events, and the newest events.
+
+- ``artifacts``, the results of queries that were kept, among the events.
+
+A template is a SELECT over those views with a front matter (docs/templates.md). ``load_templates`` reads front matters
+alone; ``check_templates`` and ``executable`` parse the statements with sqlglot, which nothing else here imports.
 
 The package imports no driver; it takes any connection that has ``execute``.
 """
 
 from __future__ import annotations
 
-from ._errors import DdlError
+from ._catalogue import TEMPLATE_DIALECTS, load_templates
+from ._errors import DdlError, ParameterError, TemplateError
+from ._executable import check_templates, executable
+from ._parameters import (
+    bound_parameters,
+    checked_parameters,
+    parse_parameter_text,
+    query_hash,
+    reserved_parameters,
+)
 from ._runner import Connection, Rows, apply, pending
 from ._statements import DIALECTS, Statement, statements
+from ._template import CONTRACT_VIEWS, Catalogue, Parameter, Template, TemplateProblem
 
-__all__ = ["DIALECTS", "Connection", "DdlError", "Rows", "Statement", "apply", "pending", "statements"]
+__all__ = [
+    "CONTRACT_VIEWS",
+    "DIALECTS",
+    "TEMPLATE_DIALECTS",
+    "Catalogue",
+    "Connection",
+    "DdlError",
+    "Parameter",
+    "ParameterError",
+    "Rows",
+    "Statement",
+    "Template",
+    "TemplateError",
+    "TemplateProblem",
+    "apply",
+    "bound_parameters",
+    "check_templates",
+    "checked_parameters",
+    "executable",
+    "load_templates",
+    "parse_parameter_text",
+    "pending",
+    "query_hash",
+    "reserved_parameters",
+    "statements",
+]

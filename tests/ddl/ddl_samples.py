@@ -53,6 +53,21 @@ COLUMNS = {
         "is_quarantined": "BOOLEAN",
         "_session_id": "VARCHAR",
     },
+    "context_cache": {"customer": "VARCHAR", "context": "JSON", "as_of": "TIMESTAMP"},
+    "artifacts": {
+        "artifact_id": "VARCHAR",
+        "customer": "VARCHAR",
+        "ticket_id": "VARCHAR",
+        "template": "VARCHAR",
+        "query_hash": "VARCHAR",
+        "query_tag": "VARCHAR",
+        "format": "VARCHAR",
+        "rows": "BIGINT",
+        "bytes": "BIGINT",
+        "path": "VARCHAR",
+        "created_at": "TIMESTAMP",
+        "_session_id": "VARCHAR",
+    },
 }
 
 LOADED_AT = datetime(2026, 11, 21, 5)  # noqa: DTZ001 - the column is UTC without a zone
