@@ -6,17 +6,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snowledger_queue import DeadLetterBox, OsFilesystem
-from snowledger_uploader import Drain, DuckDBWarehouse, UploaderConfig, _duckdb, run
+from snowledger_queue import ContextStore, DeadLetterBox, OsFilesystem, RunnerTickets
+from snowledger_uploader import Artifacts, Drain, DuckDBWarehouse, UploaderConfig, _duckdb, run
+from snowledger_uploader._duckdb_query import DuckDBQuery
 
 POINTS = {
     "before the load": (DuckDBWarehouse, "_load", False),
     "inside the transaction": (_duckdb, "receipt_event", False),
     "after the commit": (DuckDBWarehouse, "_load", True),
+    "before the fold": (ContextStore, "fold", False),
+    "after the fold": (ContextStore, "fold", True),
+    "after the confirmation": (ContextStore, "confirm", True),
     "before the dead letters": (Drain, "_settle", False),
     "after the dead letters": (DeadLetterBox, "put", True),
     "after the first deletion": (OsFilesystem, "remove", True),
 }
+
+QUERY_POINTS = {
+    "after the claim": (RunnerTickets, "claim", True),
+    "after the result is written": (DuckDBQuery, "run", True),
+    "after the result is kept": (Artifacts, "keep", True),
+    "after the end is logged": (RunnerTickets, "succeed", False),
+    "after the end": (RunnerTickets, "succeed", True),
+}
+"""At most one query may be asked."""
 
 
 def crash_at(owner: Any, name: str, *, after: bool) -> None:
@@ -24,7 +37,9 @@ def crash_at(owner: Any, name: str, *, after: bool) -> None:
 
     def crash(*arguments: Any, **options: Any) -> None:
         if after:
-            work(*arguments, **options)
+            done = work(*arguments, **options)
+            if name == "claim" and done is None:
+                return
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(owner, name, crash)
@@ -32,6 +47,6 @@ def crash_at(owner: Any, name: str, *, after: bool) -> None:
 
 if __name__ == "__main__":
     home = Path(sys.argv[1])
-    crashing, attribute, late = POINTS[sys.argv[2]]
+    crashing, attribute, late = (POINTS | QUERY_POINTS)[sys.argv[2]]
     crash_at(crashing, attribute, after=late)
     run(UploaderConfig(home=home, duckdb_path=home / "warehouse.duckdb", version="1.2.3", once=True))

@@ -1,9 +1,11 @@
 """A warehouse in memory that can be told to fail; what the drain loop may rely on and nothing more."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from snowledger_uploader import Batch, Receipt, RowsRejectedError, WarehouseUnavailableError
+from snowledger_queue import Changes, contribution
+from snowledger_uploader import Batch, Query, QueryAnswer, Receipt, RowsRejectedError, WarehouseUnavailableError
 
 POISON = b'"poison":true'
 """A row with this is rejected."""
@@ -26,6 +28,7 @@ class FakeWarehouse:
     """So many calls of `load` fail after everything was loaded."""
     forgets_receipts: bool = False
     on_load: Callable[[Batch], None] = lambda _batch: None
+    on_changes: Callable[[], None] = lambda: None
     is_open: bool = False
 
     async def open(self) -> None:
@@ -56,6 +59,20 @@ class FakeWarehouse:
     async def find_receipt(self, batch_id: str) -> Receipt | None:
         assert self.is_open
         return self.kept.get(batch_id)
+
+    async def changes(self, cursor: str | None) -> Changes:
+        """Rows keep their order, so a cursor is how many there were."""
+        assert self.is_open
+        self.on_changes()
+        known = int(cursor or 0)
+        reset = known > len(self.rows)
+        lines = list(self.rows.values())[0 if reset else known :]
+        found = [read for line in lines if (read := contribution(line)) is not None]
+        counts = Counter((read.customer, read.hour, read.activity) for read in found)
+        return Changes(str(len(self.rows)), reset, False, [(*key, count) for key, count in counts.items()], lines)
+
+    async def query(self, request: Query, watch: Callable[[int, int], None]) -> QueryAnswer:
+        raise NotImplementedError
 
     async def close(self) -> None:
         self.is_open = False

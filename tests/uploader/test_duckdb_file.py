@@ -136,3 +136,24 @@ async def test_an_empty_file_is_no_obstacle(path: Path, tmp_path: Path) -> None:
     async with opened(path) as warehouse:
         await warehouse.load(batch_of(tmp_path, sample_lines(2)))
     assert loaded_lines(path) == sample_lines(2)
+
+
+@pytest.mark.parametrize("by", ["nothing", "another"])
+async def test_a_batch_is_not_confirmed_when_its_file_was_replaced_under_it(
+    path: Path, tmp_path: Path, by: str
+) -> None:
+    first, second = batch_of(tmp_path, sample_lines(2)), batch_of(tmp_path, sample_lines(2, start=2))
+    async with opened(path) as warehouse:
+        await warehouse.load(first)
+        path.unlink()
+        if by == "another":
+            path.write_bytes(b"")
+        with pytest.raises(WarehouseUnavailableError, match="deleted or replaced"):
+            await warehouse.load(second)
+        with pytest.raises(WarehouseUnavailableError, match="deleted or replaced"):
+            await warehouse.find_receipt(second.batch_id)
+        await warehouse.close()
+        await warehouse.open()
+        assert await warehouse.find_receipt(second.batch_id) is None
+        assert (await warehouse.load(second)).inserted == 2
+    assert loaded_lines(path) == sample_lines(2, start=2)

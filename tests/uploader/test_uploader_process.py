@@ -1,6 +1,7 @@
 """`snowledger upload` as a process: one per spool, and an orderly end whenever it is asked for."""
 
 import contextlib
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from tests.acceptance.ledger import Ledger, wait_until
 from tests.uploader.uploader_samples import damaged, loaded_lines, raw_line, sample_event, sample_lines, seal
 
-from snowledger_queue import Spool, UploaderStatus, read_uploader_status, server_presence
+from snowledger_queue import Spool, UploaderStatus, open_spool, read_uploader_status, server_presence
 from snowledger_uploader import (
     DuckDBWarehouse,
     FormedBatch,
@@ -126,6 +127,22 @@ def test_what_is_sealed_in_the_last_moment_is_drained_before_it_ends(
     assert ledger.queued() == []
 
 
+def test_a_spool_that_somebody_opens_while_it_starts_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    seal(ledger.spool, sample_lines(1))
+    remove = shutil.rmtree
+
+    def remove_while_a_server_starts(folder: Path) -> None:
+        remove(folder)
+        open_spool(ledger.home)
+
+    monkeypatch.setattr("snowledger_uploader._run.shutil.rmtree", remove_while_a_server_starts)
+    run(UploaderConfig(home=ledger.home, duckdb_path=ledger.warehouse, version="1.2.3", once=True))
+    assert ledger.queued() == []
+
+
 def test_when_its_lock_file_is_deleted_it_stops_before_a_second_one_works_too(ledger: Ledger) -> None:
     process = started(ledger)
     ledger.spool.uploader_lock.unlink()
@@ -203,7 +220,7 @@ def test_once_cut_short_says_that_the_queue_is_not_empty(ledger: Ledger) -> None
     wait_until(lambda: state(ledger).state == "loading", "loading")
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    assert process.wait(15) == (1 if ledger.queued() else 0)
+    assert process.wait(15) == (1 if ledger.spool.sealed_segments() else 0)
     ledger.run("upload", "--once")
     assert ledger.rows(COUNT, "%user_asked%") == [(MANY, MANY)]
 

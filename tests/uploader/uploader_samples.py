@@ -3,13 +3,26 @@
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from snowledger_queue import Event, Origin, SealedSegment, SegmentName, Spool, new_event, with_checksum
+from snowledger_queue import (
+    ContextReader,
+    CustomerContext,
+    Event,
+    Origin,
+    Queued,
+    SealedSegment,
+    SegmentName,
+    Spool,
+    new_event,
+    timestamp,
+    with_checksum,
+)
 from snowledger_uploader import Batch, DuckDBWarehouse, content_id
 
 ORIGIN = Origin(source_version="1.2.3", session_id="session-1")
@@ -92,15 +105,44 @@ def rows(path: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
 
 
 def loaded_lines(path: Path) -> list[bytes]:
-    """The payloads in the warehouse without the receipts, by id."""
+    """The payloads in the warehouse without snowledger's own, by id."""
     found = rows(path, "SELECT activity_id, payload FROM activities.raw_events ORDER BY ALL")
     payloads = [(str(name), str(payload).encode() + b"\n") for name, payload in found]
-    return [payload for _, payload in payloads if b'"activity":"cdesk.batch_loaded"' not in payload]
+    return [payload for _, payload in payloads if b'"customer":"snowledger"' not in payload]
 
 
 def receipts(path: Path) -> int:
-    sql = 'SELECT count(*) FROM activities.raw_events WHERE payload LIKE \'%"activity":"cdesk.batch_loaded"%\''
+    """How many batches brought anything but snowledger's own events."""
+    sql = """
+        SELECT count(*) FROM activities.events WHERE activity = 'cdesk.batch_loaded'
+        AND _batch_id IN (SELECT _batch_id FROM activities.events WHERE customer <> 'snowledger')
+    """
     return int(rows(path, sql)[0][0])
+
+
+def context(spool: Spool, customer: str = "acme", queued: Queued | None = None) -> CustomerContext:
+    """What a server reads of a customer now, with what it found in the queue."""
+    with closing(ContextReader(spool)) as reader:
+        now = timestamp(datetime.now(UTC))
+        return reader.read(customer, lambda _drained: queued or Queued((), {}, ()), now, limit=1000)
+
+
+def drained_stems(spool: Spool) -> set[str]:
+    """The segments that the contexts cover."""
+    found: set[str] = set()
+
+    def queued(drained: frozenset[str]) -> Queued:
+        found.update(drained)
+        return Queued((), {}, ())
+
+    with closing(ContextReader(spool)) as reader:
+        reader.read("acme", queued, timestamp(datetime.now(UTC)), limit=1)
+    return found
+
+
+def counted(spool: Spool, customer: str = "acme") -> dict[str, int]:
+    """Events of the last 7 days by activity, as a server reads them."""
+    return {count.activity: count.last_7_d for count in context(spool, customer).counts}
 
 
 def wait_until(condition: Callable[[], object], what: str = "condition") -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from snowledger_queue import DeadLetter, SealedSegment, Spool
 
+    from ._contexts import Contexts
     from ._deliver import Delivery
     from ._warehouse import Warehouse
 
@@ -34,7 +35,7 @@ class DrainedBatch(NamedTuple):
 
     batch_id: str
     events: int
-    """Lines that are in the warehouse now."""
+    """Lines that are in the warehouse now, without those that this uploader wrote itself."""
     inserted: int
     """Of them, those that it did not hold before."""
     dead_letters: int
@@ -48,13 +49,22 @@ class Drain:
     """Moves what is sealed into the warehouse, one batch at a time."""
 
     def __init__(
-        self, spool: Spool, warehouse: Warehouse, delivery: Delivery, give_up_after_s: float | None = None
+        self,
+        spool: Spool,
+        warehouse: Warehouse,
+        delivery: Delivery,
+        give_up_after_s: float | None = None,
+        contexts: Contexts | None = None,
     ) -> None:
-        """``give_up_after_s`` bounds the retries of a batch; None retries for ever."""
+        """``give_up_after_s`` bounds the retries of a batch; None retries for ever.
+
+        ``contexts`` are brought up to date with each batch, before its segments are deleted.
+        """
         self._spool = spool
         self._warehouse = warehouse
         self._delivery = delivery
         self._give_up_after_s = give_up_after_s
+        self._contexts = contexts
         self._box = DeadLetterBox(spool)
         self._batch_bytes = warehouse.batch_bytes
         self._unreadable: set[Path] = set()
@@ -105,12 +115,18 @@ class Drain:
                 for segment in formed.segments:
                     lines = await to_thread.run_sync(self._lines, segment)
                     inserted += await self._bisect(lines, letters)
-        await to_thread.run_sync(self._settle, formed, letters)
         seconds = time.monotonic() - started
         oldest_ms = min((segment.name.opened_ms for segment in formed.segments), default=None)
         lag_s = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
-        events = formed.batch.events + len(formed.letters) - len(letters)
-        return DrainedBatch(formed.batch.batch_id, events, inserted, len(letters), seconds, lag_s)
+        own = 0
+        if formed.batch.events and self._contexts is not None:
+            await self._contexts.refresh("load", [segment.name.stem for segment in formed.segments])
+            own = sum(
+                segment.events for segment in formed.segments if segment.name.writer == self._contexts.events.writer
+            )
+        await to_thread.run_sync(self._settle, formed, letters)
+        events = formed.batch.events + len(formed.letters) - len(letters) - own
+        return DrainedBatch(formed.batch.batch_id, events, max(0, inserted - own), len(letters), seconds, lag_s)
 
     async def _bisect(self, lines: Sequence[Line], letters: list[DeadLetter]) -> int:
         """Load the lines without those that the warehouse rejects; return how many were new."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,40 +12,31 @@ import anyio.lowlevel
 import duckdb
 from anyio import to_thread
 
-from snowledger_ddl import DdlError, apply
 from snowledger_queue import Origin, OsFilesystem, timestamp
 
+from . import _duckdb_changes
+from ._duckdb_errors import first_line, load_error
+from ._duckdb_file import DuckDBFile
+from ._duckdb_query import run_query
 from ._errors import (
     BatchTooLargeError,
     RowsRejectedError,
     UploaderError,
-    WarehouseRefusedError,
     WarehouseUnavailableError,
 )
 from ._receipt import read_receipt, receipt_event, receipt_id
-from ._warehouse import Batch, Receipt
+from ._warehouse import Batch, Query, QueryAnswer, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from snowledger_queue import Changes
+
 T = TypeVar("T")
-
-MEMORY_LIMIT = "256MB"
-"""Half of the uploader's 512 MiB. A batch of ``BATCH_BYTES`` of small events fits; one that does not is halved."""
-
-MAX_THREADS = 4
-"""The NDJSON reader takes 32 MiB for each thread: with six the memory limit is used up before a row is read."""
-
-ROW_GROUP_ROWS = 30_720
-"""A quarter of DuckDB's default. What a batch leaves over its last whole group is compressed when the file is closed,
-by one thread: with 122,880 rows a group 1 M events took half as long again, and 1.5 times the disk."""
 
 BATCH_BYTES = 128 * 1024 * 1024
 """Several row groups for each thread; a batch of half the size loads a fifth slower, a larger one no faster."""
-
-CATALOG = "warehouse"
-"""The file's name inside the connection."""
 
 BATCH_FILES = 1000
 """Bounds the list of names in a statement; the same number that Snowflake's COPY takes."""
@@ -81,14 +71,6 @@ _ROW_ERRORS = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.
 """What DuckDB raises for the data of a row, but also for a wrong option: it counts as the former only where rows are
 read. Anywhere else it would make the drain loop set every event aside."""
 
-_PASSING_ERRORS = (
-    duckdb.OperationalError,
-    duckdb.InternalError,
-    duckdb.FatalException,
-    duckdb.InterruptException,
-)
-"""Locked, out of memory or disk, interrupted, or a connection that must be opened anew: the next attempt may work."""
-
 
 class DuckDBWarehouse:
     """Implements ``Warehouse`` on a DuckDB file."""
@@ -99,7 +81,7 @@ class DuckDBWarehouse:
     def __init__(self, path: Path, work: Path, origin: Origin) -> None:
         """``work`` is a private folder for what does not fit into memory."""
         self._path = path
-        self._work = work
+        self._file = DuckDBFile(path, work)
         self._origin = origin
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -116,8 +98,20 @@ class DuckDBWarehouse:
         """See ``Warehouse.find_receipt``."""
         return await self._call(partial(self._find_receipt, batch_id))
 
+    async def changes(self, cursor: str | None) -> Changes:
+        """See ``Warehouse.changes``."""
+        try:
+            return await self._call(partial(self._changes, cursor))
+        except BatchTooLargeError as error:
+            # Nobody has a batch to halve here.
+            raise WarehouseUnavailableError(str(error)) from error
+
+    async def query(self, request: Query, watch: Callable[[int, int], None]) -> QueryAnswer:
+        """See ``Warehouse.query``."""
+        return await run_query(self._file, request, watch)
+
     async def close(self) -> None:
-        """Close the file."""
+        """End the loader's connection, and close the file unless a query is using it."""
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(self._close)
 
@@ -153,41 +147,16 @@ class DuckDBWarehouse:
             return work()
         except duckdb.Error as error:
             # After any error the connection may be in a broken transaction; a new one costs 31 ms.
+            self._file.failed(error)
             self._close()
-            raise _translate(error, self._path) from error
+            raise load_error(error, self._path) from error
         except OSError as error:
             self._close()
             message = f"{self._path}: {error.strerror or error}"
             raise WarehouseUnavailableError(message) from error
 
     def _open(self) -> None:
-        if self._path.is_file() and self._path.stat().st_size == 0:
-            # What a full disk leaves of a file that was being created; DuckDB would refuse it for ever.
-            self._path.unlink()
-        created = not self._path.exists()
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": MEMORY_LIMIT,
-            "threads": min(MAX_THREADS, os.cpu_count() or 1),
-            "temp_directory": str(self._work / "duckdb"),
-            # Row order inside a batch carries no meaning, and keeping it costs memory.
-            "preserve_insertion_order": False,
-            # The uploader loads files of its own only; nothing is ever fetched.
-            "autoinstall_known_extensions": False,
-        }
-        connection = self._connection = duckdb.connect(config=settings)
-        # Long statements would draw on a terminal that belongs to the command. (Not an option of `connect`.)
-        connection.execute("SET enable_progress_bar = false")
-        quoted = str(self._path).replace("'", "''")
-        connection.execute(f"ATTACH '{quoted}' AS {CATALOG} (ROW_GROUP_SIZE {ROW_GROUP_ROWS}); USE {CATALOG}")
-        if created:
-            self._path.chmod(0o600)
-        # At every opening (7 ms when nothing is to do): the file may have been deleted or restored in between.
-        try:
-            apply(connection, "duckdb")
-        except DdlError as error:
-            self._close()
-            message = f"cannot bring the schema of {self._path} up to date: {error}"
-            raise WarehouseRefusedError(message) from error
+        self._connection = self._file.cursor()
 
     def _load(self, batch: Batch) -> Receipt:
         connection = self._require()
@@ -196,7 +165,7 @@ class DuckDBWarehouse:
             staged = connection.execute(_STAGE, [[str(path) for path in batch.files]]).fetchone()
         except _ROW_ERRORS as error:
             self._close()
-            raise RowsRejectedError(_first_line(error)) from error
+            raise RowsRejectedError(first_line(error)) from error
         if staged != (batch.events,):
             self._close()
             message = f"{self._path}: {staged and staged[0]} of {batch.events} verified lines were read; nothing loaded"
@@ -204,10 +173,9 @@ class DuckDBWarehouse:
         connection.execute(_PICK_NEW)
         row = connection.execute("SELECT count(*) FROM fresh").fetchone()
         inserted = row[0] if row else 0
-        now = datetime.now(UTC)
-        loaded_at = timestamp(now)
+        moment = _next_moment(connection)
+        loaded_at = timestamp(moment)
         if inserted:
-            moment = now.replace(tzinfo=None)
             connection.execute(_INSERT_EVENTS, [batch.batch_id, moment])
             connection.execute(_INSERT_IDS, [batch.batch_id])
             receipt = receipt_event(batch, inserted, loaded_at, self._origin)
@@ -218,11 +186,16 @@ class DuckDBWarehouse:
         # DuckDB flushes its files but not their names, and the segments are deleted once this returns.
         OsFilesystem().sync_folder(self._path.parent)
         connection.execute("DROP TABLE staged; DROP TABLE fresh")
+        self._file.require_place()
         return Receipt(batch.batch_id, batch.events, inserted, loaded_at)
 
     def _find_receipt(self, batch_id: str) -> Receipt | None:
         row = self._require().execute(_FIND_RECEIPT, [receipt_id(batch_id), batch_id]).fetchone()
+        self._file.require_place()
         return None if row is None else read_receipt(row[0])
+
+    def _changes(self, cursor: str | None) -> Changes:
+        return _duckdb_changes.changes(self._require(), cursor)
 
     def _require(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
@@ -233,33 +206,11 @@ class DuckDBWarehouse:
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Closing checkpoints; when that fails the write-ahead log still holds what was committed.
-            with suppress(duckdb.Error):
-                connection.close()
+            self._file.give_back(connection)
 
 
-def _translate(error: duckdb.Error, path: Path) -> UploaderError:
-    text = _first_line(error)
-    if isinstance(error, duckdb.IOException) and path.exists() and not _is_duckdb(path):
-        return WarehouseRefusedError(f"{path} is not a DuckDB database: {text}")
-    if isinstance(error, duckdb.IOException) and not os.access(path.parent, os.W_OK):
-        return WarehouseRefusedError(f"{path} cannot be written: {text}")
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return BatchTooLargeError(f"{path}: {text}")
-    if isinstance(error, _PASSING_ERRORS):
-        return WarehouseUnavailableError(f"{path}: {text}")
-    return WarehouseRefusedError(f"{path}: {text}")
-
-
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def _is_duckdb(path: Path) -> bool:
-    """Whether the file has DuckDB's magic bytes (``DUCK`` at offset 8) or is empty."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return True  # unreadable is another problem than not being a database
-    return not head or head[8:12] == b"DUCK"
+def _next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
+    """Now, or right after the last load: each batch has a later ``_loaded_at``, whatever the clock does."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    (last,) = connection.execute("SELECT max(_loaded_at) FROM activities.raw_events").fetchone() or (None,)
+    return now if last is None else max(now, last + timedelta(microseconds=1))

@@ -36,6 +36,10 @@ class LockLostError(UploaderError):
     transient = True
 
 
+class QueryFailedError(UploaderError):
+    """A query cannot be answered; the message is for its owner: one line, without SQL and paths."""
+
+
 class RowsRejectedError(UploaderError):
     """The warehouse rejected at least one row of the batch, and nothing of it was loaded."""
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -28,14 +28,16 @@ from snowledger_queue import (
     write_uploader_status,
 )
 
+from ._config import UploaderConfig
+from ._contexts import Contexts
 from ._deliver import Delivery
 from ._drain import Drain, DrainedBatch
 from ._duckdb import DuckDBWarehouse
 from ._errors import LockLostError, UploaderError, UploadStoppedError, WarehouseUnavailableError
+from ._queries import QueryRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from snowledger_queue import SealedSegment
 
@@ -57,22 +59,6 @@ RETRY_S = 15.0
 """How often the daemon tries again what only an operator can mend."""
 
 
-@dataclass(frozen=True, slots=True)
-class UploaderConfig:
-    """All that an uploader needs to know."""
-
-    home: Path
-    """The spool folder."""
-    duckdb_path: Path
-    """The embedded warehouse's file."""
-    version: str
-    """snowledger's version, recorded in its own events."""
-    once: bool = False
-    """Drain what is there and return."""
-    exit_when_unused: bool = False
-    """Return when no server uses the spool any more and the queue is empty."""
-
-
 def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = None) -> UploaderStatus:
     """Drain the spool until a signal comes, or as the config says; return the final status.
 
@@ -90,7 +76,7 @@ def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = No
         lock = ProcessLock.acquire(spool.uploader_lock, "uploader")
         try:
             shutil.rmtree(spool.work)
-            spool.work.mkdir()
+            spool.work.mkdir(exist_ok=True)  # whoever opens the spool at this moment makes it as well
             return anyio.run(_Uploader(config, spool, lock, progress).run)
         finally:
             lock.release()
@@ -106,9 +92,13 @@ def _private_files() -> Iterator[None]:
         os.umask(umask)
 
 
-def make_warehouse(config: UploaderConfig, spool: Spool) -> Warehouse:
+def make_origin(config: UploaderConfig) -> Origin:
+    """Of the uploader's own events."""
+    return Origin(config.version, uuid.uuid4().hex, source_system="snowledger")
+
+
+def make_warehouse(config: UploaderConfig, spool: Spool, origin: Origin) -> Warehouse:
     """The back end that the config names."""
-    origin = Origin(config.version, uuid.uuid4().hex, source_system="snowledger")
     return DuckDBWarehouse(config.duckdb_path, spool.work, origin)
 
 
@@ -121,7 +111,7 @@ def check_warehouse(config: UploaderConfig) -> str:
     """
 
     async def check() -> None:
-        warehouse = make_warehouse(config, open_spool(config.home))
+        warehouse = make_warehouse(config, open_spool(config.home), make_origin(config))
         try:
             await warehouse.open()
         finally:
@@ -150,17 +140,25 @@ class _Uploader:
         before = read_uploader_status(spool)
         last_batch = None if before is None else before.last_batch
         self._status = UploaderStatus(pid=os.getpid(), state="starting", updated_at="", last_batch=last_batch)
-        self._warehouse = make_warehouse(config, spool)
+        origin = make_origin(config)
+        self._warehouse = make_warehouse(config, spool, origin)
+        self._contexts = Contexts(spool, self._warehouse, origin, self._stop, config.refresh_interval_s)
+        self._queries = QueryRunner(
+            spool, self._warehouse, self._contexts.events, origin, config.limits, config.templates_dir
+        )
 
     async def run(self) -> UploaderStatus:
         delivery = Delivery(self._warehouse, self._stop, self._waits)
-        drain = Drain(self._spool, self._warehouse, delivery, GIVE_UP_S)
+        drain = Drain(self._spool, self._warehouse, delivery, GIVE_UP_S, self._contexts)
         failure: UploaderError | OSError | None = None
         finished = False
+        querying = anyio.CancelScope()
         async with anyio.create_task_group() as tasks:
             if sys.platform != "win32":
-                tasks.start_soon(self._watch_signals, tasks.cancel_scope, name="uploader signals")
+                tasks.start_soon(self._watch_signals, tasks.cancel_scope, querying, name="uploader signals")
             try:
+                await self._open()
+                tasks.start_soon(self._run_queries, querying, name="queries")
                 await self._loop(drain)
                 finished = True
             except UploadStoppedError as error:
@@ -171,21 +169,35 @@ class _Uploader:
         if failure is None and not finished and self._config.once:
             failure = UploadStoppedError("stopped; what is not loaded yet is still in the queue")
         await self._warehouse.close()
+        await self._contexts.close()
         self._set(state="stopped", problem=self._status.problem if failure is None else str(failure))
         if failure is not None:
             raise failure
         return self._status
 
-    async def _loop(self, drain: Drain) -> None:
+    async def _open(self) -> None:
+        """Find out whether the warehouse can be used at all; that it cannot be now is no obstacle."""
         try:
             await self._warehouse.open()
         except WarehouseUnavailableError as error:
             log.warning("%s", error)
         self._set(state="idle")
+
+    async def _run_queries(self, scope: anyio.CancelScope) -> None:
+        """Never raises: without queries, events are still loaded."""
+        with scope:
+            try:
+                await self._queries.run(check=not self._config.once)
+            except Exception:
+                log.exception("no query is run any more; restart the uploader")
+
+    async def _loop(self, drain: Drain) -> None:
         while True:
             if not self._lock.held():
                 message = f"{self._spool.uploader_lock} is gone; stopping before a second uploader starts"
                 raise LockLostError(message)
+            # Before the queue: a query that ends leaves events there.
+            quiet = self._queries.quiet()
             segments = await drain.waiting()
             if self._stop.is_set():
                 if segments:
@@ -194,14 +206,21 @@ class _Uploader:
             if segments:
                 await self._drain(drain, segments)
                 continue
+            # Not before what waits at the start is drained: some of it may have been loaded already, and a server would
+            # count that twice, in the queue and in the contexts, until its segments are named as covered.
+            reason = self._contexts.due()
+            if reason is not None:
+                await self._contexts.refresh(reason)
+                continue
             await self._warehouse.close()
-            if self._status.state != "idle" or self._status.problem != drain.problem():
+            if self._status != self._current(state="idle", problem=drain.problem()):
                 self._set(state="idle", problem=drain.problem())
-            if self._config.once:
+            asked = quiet is None or quiet != self._queries.quiet()
+            if self._config.once and not asked:
                 return
             # Another look at the queue, which finds what the last server sealed before it went.
             unused = self._config.exit_when_unused and not live_servers(self._spool) and not drain.has_writers()
-            if unused and not await drain.waiting():
+            if unused and not asked and not await drain.waiting() and quiet == self._queries.quiet():
                 return
             with anyio.move_on_after(POLL_S):
                 await self._stop.wait()
@@ -226,7 +245,7 @@ class _Uploader:
             ahead = sum(segment.events for segment in self._spool.sealed_segments())
             self._progress(self._status.events, self._status.events + ahead)
 
-    async def _watch_signals(self, scope: anyio.CancelScope) -> None:
+    async def _watch_signals(self, scope: anyio.CancelScope, querying: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 if self._stop.is_set():
@@ -235,6 +254,7 @@ class _Uploader:
                     return
                 log.info("%s: finishing the running batch", signal.Signals(number).name)
                 self._stop.set()
+                querying.cancel()  # they go back into the queue
                 scope.deadline = anyio.current_time() + STOP_S
 
     def _waits(self, problem: str) -> None:
@@ -267,8 +287,12 @@ class _Uploader:
 
     def _set(self, **changes: object) -> None:
         """Change the status and show it; a status that cannot be written must not stop the drain."""
-        self._status = replace(self._status, updated_at=timestamp(datetime.now(UTC)), **changes)  # type: ignore[arg-type]
+        self._status = self._current(updated_at=timestamp(datetime.now(UTC)), **changes)
         try:
             write_uploader_status(self._spool, self._status)
         except OSError as error:
             log.warning("cannot write %s: %s", self._spool.uploader_status, error)
+
+    def _current(self, **changes: object) -> UploaderStatus:
+        contexts = {"contexts_as_of": self._contexts.as_of, "contexts_problem": self._contexts.problem}
+        return replace(self._status, **contexts, **changes)  # type: ignore[arg-type]

@@ -1,11 +1,19 @@
-"""What the drain loop asks of a warehouse; DuckDB implements it, Snowflake will."""
+"""What the drain loop and the query runner ask of a warehouse; DuckDB implements it, Snowflake will."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
+
+    from snowledger_ddl import Template
+    from snowledger_queue import Changes
+
+SAMPLE_ROWS = 10
+"""What an answer shows of a result; the rest is in its file."""
 
 
 class Batch(NamedTuple):
@@ -33,8 +41,42 @@ class Receipt(NamedTuple):
     """UTC, in the form of an event's ``ts``."""
 
 
+class Query(NamedTuple):
+    """A query to run."""
+
+    template: Template
+    parameters: Mapping[str, object]
+    """As ``snowledger_ddl.checked_parameters`` gives them."""
+    customer: str
+    customers: Sequence[str]
+    now: datetime
+    row_cap: int
+    """Rows that may be kept."""
+    byte_cap: int
+    """Bytes that the file may have."""
+    folder: Path
+    """For the result and all that is needed on the way; it is not there yet, and whoever asks deletes it."""
+
+
+class QueryAnswer(NamedTuple):
+    """The result of a query, as much of it as the caps allow."""
+
+    path: Path
+    """One Parquet file in the query's folder."""
+    columns: tuple[tuple[str, str], ...]
+    """Names and the warehouse's types."""
+    sample: Sequence[Sequence[object]]
+    """The first ``SAMPLE_ROWS`` rows. A time without zone is UTC."""
+    rows: int
+    bytes: int
+    truncated: bool
+    """Whether a cap cut something off."""
+
+
 class Warehouse(Protocol):
-    """A back end. One task uses it at a time; every call may be cancelled and then has no effect or a whole one.
+    """A back end. One task loads; beside it any number may ask queries.
+
+    Every call may be cancelled and then has no effect or a whole one.
 
     Calls raise ``WarehouseUnavailableError`` (worth a retry), ``WarehouseRefusedError`` (not without an operator)
     or, from ``load`` only, ``RowsRejectedError`` and ``BatchTooLargeError``.
@@ -62,6 +104,25 @@ class Warehouse(Protocol):
         """Look the receipt of a batch up, after a reply was lost or to confirm a load."""
         ...
 
+    async def changes(self, cursor: str | None) -> Changes:
+        """What the warehouse has got since the cursor, cut down to what contexts need; from its start without one.
+
+        Also from its start, with ``reset``, when the cursor's place is not in this warehouse. At most one batch or some
+        250,000 rows; with ``more`` the next call goes on at the new cursor. Rows of an odd form may be left out.
+        """
+        ...
+
+    async def query(self, request: Query, watch: Callable[[int, int], None]) -> QueryAnswer:
+        """Run a query and keep its result in a file, in the query's own order; the warehouse need not be ``open``.
+
+        ``watch`` hears rows and bytes so far, several times a second. Cancelling it stops the statement.
+
+        Raises:
+            QueryFailedError: it cannot be answered.
+            WarehouseUnavailableError, WarehouseRefusedError: with a message that any customer may read.
+        """
+        ...
+
     async def close(self) -> None:
-        """Let go of the warehouse, so that others can use it; ``open`` may follow. Never raises."""
+        """End the loading connection, so that others can use the warehouse; ``open`` may follow. Never raises."""
         ...

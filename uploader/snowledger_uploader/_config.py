@@ -1,0 +1,30 @@
+"""The uploader's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ._limits import QueryLimits
+
+
+@dataclass(frozen=True, slots=True)
+class UploaderConfig:
+    """All that an uploader needs to know."""
+
+    home: Path
+    """The spool folder."""
+    duckdb_path: Path
+    """The embedded warehouse's file."""
+    version: str
+    """snowledger's version, recorded in its own events."""
+    once: bool = False
+    """Drain what is there, run the queries that were asked for, and return."""
+    exit_when_unused: bool = False
+    """Return when no server uses the spool any more, the queue is empty and no query is waited for."""
+    refresh_interval_s: float | None = 120.0
+    """How often contexts are compared with the warehouse while a server lives; None: after loads and on request."""
+    templates_dir: Path | None = None
+    """The user's query templates."""
+    limits: QueryLimits = field(default_factory=QueryLimits)
+    """Of queries."""
