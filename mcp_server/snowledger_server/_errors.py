@@ -31,6 +31,15 @@ class UnexpectedError(ServerError):
         super().__init__(f"snowledger failed (reference {reference} in its log)")
 
 
+class TicketNotFoundError(ServerError):
+    """No ticket of this customer has the id: it is unknown, another's, or no id, and the answer is the same."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "ticket_id: ticket not found; submit_query returns the id, and get_context lists the last ones"
+        )
+
+
 class NotAllowedError(ServerError):
     """The customer does not exist for this identity: not found or not allowed, the answer is the same."""
 

@@ -64,10 +64,21 @@ def encode(message: types.JSONRPCMessage) -> bytes:
     except TypeError:  # a surrogate, an integer over 64 bits, a depth over 254: not necessarily a mistake
         pass
     try:
-        return json.dumps(payload, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
+        return (
+            json.dumps(payload, ensure_ascii=False, allow_nan=False, default=_decoded).encode("utf-8", "replace")
+            + b"\n"
+        )
     except (TypeError, ValueError, RecursionError):
         logger.exception("a message could not be written as JSON")
         return _error_line(types.INTERNAL_ERROR, "The answer could not be written as JSON.", payload.get("id"))
+
+
+def _decoded(value: object) -> object:
+    """What a part that is encoded already stands for."""
+    if isinstance(value, orjson.Fragment):
+        return orjson.loads(orjson.dumps(value))  # its contents cannot be read
+    message = f"{type(value).__name__} is not JSON"
+    raise TypeError(message)
 
 
 def too_long(limit: int) -> bytes:

@@ -15,6 +15,8 @@ from ._tool import Call, Journal, Tool, object_schema
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ._queries import Queries
+
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 _MAX_NAME_CHARACTERS = 255
@@ -87,7 +89,7 @@ _DEFINITION = types.Tool(
 )
 
 
-def log_insight_tool(journal: Journal) -> Tool:
+def log_insight_tool(journal: Journal, queries: Queries) -> Tool:
     """The tool, writing to the journal. Its call raises what ``log_event_tool`` names."""
 
     async def run(call: Call) -> dict[str, object]:
@@ -99,16 +101,17 @@ def log_insight_tool(journal: Journal) -> Tool:
         query_hash = arguments["provenance_query_hash"]
         if not isinstance(query_hash, str) or not _HASH.fullmatch(query_hash):
             raise InvalidArgumentError("provenance_query_hash", "accepted are 64 lower-case hex digits (a SHA-256)")
-        # Nothing can have run to the end yet: this version has no query runner, so no hash can be vouched for.
-        verified = False
+        subject, metric = _name(arguments, "subject"), _name(arguments, "metric")
+        customer = call.identity.customer_for(arguments.get("customer_id"))
+        verified = await queries.finished(customer, query_hash)
         event = new_event(
             journal.origin,
             activity="cdesk.insight_recorded",
-            customer=call.identity.customer_for(arguments.get("customer_id")),
+            customer=customer,
             # The same keys on every row of an activity (ActivitySchema v2.0), so absent ones are null.
             feature_json={
-                "subject": _name(arguments, "subject"),
-                "metric": _name(arguments, "metric"),
+                "subject": subject,
+                "metric": metric,
                 "value": arguments["value"],
                 "provenance_query_hash": query_hash,
                 "valid_from": valid_from,

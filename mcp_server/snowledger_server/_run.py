@@ -20,7 +20,9 @@ from snowledger_queue import (
     server_presence,
 )
 
+from ._contexts import open_contexts
 from ._identity import Identity
+from ._queries import open_queries
 from ._server import build_server
 from ._session import serve_stdio
 from ._tool import Journal
@@ -42,6 +44,10 @@ class ServerConfig:
     """snowledger's version, recorded on every event."""
     allowed_customers: frozenset[str] = frozenset()
     """Other customers that the identity may read and write."""
+    context_max_age_s: float = 300.0
+    """A context that was compared with the warehouse longer ago is marked stale."""
+    templates_dir: Path | None = None
+    """A folder with query templates of the user's own."""
     uploader_command: tuple[str, ...] | None = None
     """Starts an uploader that ends by itself; None where an operator runs one."""
 
@@ -68,11 +74,17 @@ async def _serve(config: ServerConfig) -> None:
     spool = open_spool(config.home)
     journal_origin = Origin(config.version, uuid.uuid4().hex)
     identity = Identity(config.customer, config.allowed_customers)
-    with server_presence(spool):
+    with (
+        server_presence(spool),
+        open_contexts(spool, config.context_max_age_s) as contexts,
+        open_queries(spool, config.templates_dir) as queries,
+    ):
         async with open_writer(spool) as writer, anyio.create_task_group() as tasks:
             if config.uploader_command is not None:
                 tasks.start_soon(keep_uploader, spool, config.uploader_command, name="uploader keeper")
-            await serve_stdio(build_server(Journal(writer, journal_origin), identity, config.version))
+            journal = Journal(writer, journal_origin)
+            server = build_server(journal, contexts, queries, identity, config.version)
+            await serve_stdio(server, leaving=queries.leave)
             tasks.cancel_scope.cancel()
             # Only flushing and sealing are left; an impatient second signal must not cut them short.
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -26,11 +26,13 @@ import mcp_types as types
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
+from snowledger_server._encoded_answers import encoded_answers
 from snowledger_server._jsonrpc import BadMessage, decode, encode, too_long
 from snowledger_server._stdio import claim_stdio
 from snowledger_server._wire import MAX_LINE, LineReader, LineTooLong, LineWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from anyio.abc import TaskStatus
@@ -52,21 +54,26 @@ calls still running, and at 3,000 calls/s they take 0.1 s of `DRAIN_S`. Desktop 
 ten."""
 
 
-async def serve_stdio(server: Server[Any], *, stop: anyio.Event | None = None) -> None:
+async def serve_stdio(
+    server: Server[Any], *, stop: anyio.Event | None = None, leaving: Callable[[], None] | None = None
+) -> None:
     """Serve one client over standard input and output until it leaves, a signal comes or `stop` is set.
 
     Enters the server's lifespan once, serves both protocol eras, and returns normally in every orderly case:
     end of input, SIGTERM, SIGINT, `stop`, a closed standard output. Meanwhile fd 0 is the null device and fd
     1 is standard error. The wire is newline-delimited JSON
     (https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#stdio). Windows has no signal
-    receiver: there Ctrl-C cancels the caller, who gets `KeyboardInterrupt`.
+    receiver: there Ctrl-C cancels the caller, who gets `KeyboardInterrupt`. `leaving` is called once when the end
+    begins, so that calls that wait for something can answer at once.
 
     Raises:
         OSError: standard input or standard output is closed.
         Exception: whatever the server's lifespan raises, as it is.
     """
+    if encoded_answers not in server.middleware:
+        server.middleware.append(encoded_answers)
     with claim_stdio() as (reader, writer):
-        session = Session(reader, writer)
+        session = Session(reader, writer, leaving)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(writer.run, name="stdio writer")
@@ -122,11 +129,12 @@ class Session:
     `serve_stdio`, and the next loop uses the same session.
     """
 
-    def __init__(self, reader: LineReader, writer: LineWriter) -> None:
-        """Speak over the two halves of a wire."""
+    def __init__(self, reader: LineReader, writer: LineWriter, leaving: Callable[[], None] | None = None) -> None:
+        """Speak over the two halves of a wire; `leaving` is called when reading stops."""
         self.ended = False
         self._reader = reader
         self._writer = writer
+        self._leaving = leaving
         self._stopping = False
         self._reading = anyio.CancelScope()
         self._draining = anyio.CancelScope()
@@ -143,6 +151,8 @@ class Session:
             self._stopping = True
             self._draining.deadline = anyio.current_time() + DRAIN_S
             self._reading.cancel()
+            if self._leaving is not None:
+                self._leaving()
 
     def abort(self) -> None:
         """Stop reading and do not wait: what is still running is cancelled."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
-import orjson
 
 from snowledger_queue import InvalidEventError, QueueError
 
+from ._encoded_answers import Answer, encode_answer, tool_result
 from ._errors import InvalidArgumentError, ServerError, UnexpectedError
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ class Call:
     arguments: Mapping[str, object]
     identity: Identity
     query_tag: str
-    """Marks the call in logs and in the event that it wrote: ``cdesk_`` and 8 hex digits."""
+    """Marks the call in logs and in the event or ticket that it wrote: ``cdesk_`` and 8 hex digits."""
+    progress: Callable[[float, str], Awaitable[None]]
+    """Tells the client how far the call is, by a number that grows and in words; nothing when it did not ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,14 @@ class Tool:
     """A tool's definition as the client sees it, and what runs when it is called."""
 
     definition: types.Tool
-    run: Callable[[Call], Awaitable[dict[str, object]]]
+    run: Callable[[Call], Awaitable[dict[str, object] | Answer]]
+    """Returns the answer, a JSON object."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether it only reads."""
+        hints = self.definition.annotations
+        return hints is not None and hints.read_only_hint is True
 
     @property
     def properties(self) -> Mapping[str, object]:
@@ -73,24 +82,29 @@ def check_names(tool: Tool, arguments: Mapping[str, object]) -> None:
             raise InvalidArgumentError(name, f"missing; required are {required}")
 
 
-def answer(content: dict[str, object]) -> types.CallToolResult:
+def answer(content: dict[str, object] | Answer) -> types.CallToolResult:
     """The result of a call that worked, as structured content and as text: some clients show only one of them."""
-    text = orjson.dumps(content).decode()
-    return types.CallToolResult(content=[types.TextContent(type="text", text=text)], structured_content=content)
+    return tool_result(content if isinstance(content, Answer) else encode_answer(content))
 
 
-def failure(error: ServerError | QueueError) -> types.CallToolResult:
+def failure(error: ServerError | QueueError, tool: Tool) -> types.CallToolResult:
     """The result of a call that did not: what was wrong, what is accepted, whether to retry."""
     if isinstance(error, InvalidEventError | InvalidArgumentError):
-        advice = "Nothing was stored. Correct the argument and call again."
-    elif isinstance(error, UnexpectedError):
-        advice = "Whether anything was stored is not known. Repeat the call only with the idempotency_key it had."
+        stored, advice = "Nothing was stored. ", "Correct the argument and call again."
+    elif isinstance(error, UnexpectedError) and not tool.reads:
+        stored = "Whether anything was stored is not known. "
+        keyed = "idempotency_key" in tool.properties
+        advice = (
+            "Repeat the call only with the idempotency_key it had." if keyed else "Repeating the call does no harm."
+        )
     elif error.transient:
-        advice = "Nothing was acknowledged. Repeat the call unchanged in a second."
+        stored, advice = "Nothing was acknowledged. ", "Repeat the call unchanged in a second."
     else:
-        advice = "Nothing was stored. Repeating the call unchanged will not help."
+        stored, advice = "Nothing was stored. ", "Repeating the call unchanged will not help."
+    if tool.reads:
+        stored = ""  # which goes without saying
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=f"{str(error).rstrip('.')}. {advice}")],
+        content=[types.TextContent(type="text", text=f"{str(error).rstrip('.')}. {stored}{advice}")],
         structured_content={"error": str(error), "retryable": error.transient},
         is_error=True,
     )

@@ -6,12 +6,21 @@ import pytest
 from tests.acceptance.ledger import Ledger
 from tests.server.stdio_wire import Server
 
-from snowledger_queue import Spool, open_spool
+from snowledger_queue import RunnerTickets, Spool, open_spool
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     return open_spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def runner(spool: Spool) -> Iterator[RunnerTickets]:
+    """What an uploader has of the tickets; it has made state.db."""
+    runner = RunnerTickets(spool)
+    runner.recover("2026-11-21T04:20:47.123456Z")
+    yield runner
+    runner.close()
 
 
 @pytest.fixture

@@ -3,17 +3,19 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import mcp_types as types
 from mcp import Client
 
 from snowledger_queue import Origin, QueueWriter, Spool, open_writer
-from snowledger_server import Identity, Journal, build_server
+from snowledger_server import Identity, Journal, build_server, open_contexts, open_queries
 
 HASH = "0123456789abcdef" * 4
 INSIGHT = {"subject": "customer/acme", "metric": "mrr_usd", "value": 1250, "provenance_query_hash": HASH}
 EVENT: dict[str, Any] = {"activity": "cdesk.user_asked", "feature_json": {"question": "why?"}}
+TOOLS = {"get_context", "log_event", "log_insight", "submit_query", "get_result", "cancel_query"}
 ERAS = ["legacy", "auto"]
 
 
@@ -53,9 +55,17 @@ def text(result: types.CallToolResult) -> str:
 
 
 @asynccontextmanager
-async def connected(spool: Spool, mode: str, *allowed: str, customer: str = "acme") -> AsyncIterator[Connected]:
+async def connected(
+    spool: Spool,
+    mode: str,
+    *allowed: str,
+    customer: str = "acme",
+    max_age_s: float = 300,
+    templates_dir: Path | None = None,
+) -> AsyncIterator[Connected]:
     async with open_writer(spool) as writer:
         journal = Journal(writer, Origin("1.2.3", "session-1"))
-        server = build_server(journal, Identity(customer, frozenset(allowed)), "1.2.3")
-        async with Client(server, mode=mode) as client:
-            yield Connected(client, writer, spool)
+        with open_contexts(spool, max_age_s) as contexts, open_queries(spool, templates_dir) as queries:
+            server = build_server(journal, contexts, queries, Identity(customer, frozenset(allowed)), "1.2.3")
+            async with Client(server, mode=mode) as client:
+                yield Connected(client, writer, spool)

@@ -14,9 +14,9 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 from tests.acceptance.ledger import Ledger, wait_until
-from tests.server.server_samples import ERAS, EVENT, INSIGHT
+from tests.server.server_samples import ERAS, EVENT, INSIGHT, TOOLS
 
-from snowledger_queue import parse_segment_name
+from snowledger_queue import RunnerTickets, parse_segment_name
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
@@ -68,7 +68,8 @@ class Wire:
 async def test_a_session_of_either_era_ends_up_in_sealed_segments(ledger: Ledger, mode: str) -> None:
     acked = []
     async with Client(ledger.server("--no-uploader"), mode=mode) as client:
-        assert {tool.name for tool in (await client.list_tools()).tools} == {"log_event", "log_insight"}
+        tools = {tool.name for tool in (await client.list_tools()).tools}
+        assert tools == TOOLS
         for tool, arguments in (("log_event", EVENT), ("log_insight", INSIGHT), ("log_event", EVENT)):
             result = await client.call_tool(tool, arguments)
             assert not result.is_error
@@ -162,6 +163,35 @@ def test_whatever_ends_it_under_load_acknowledged_events_are_sealed_within_a_sec
     assert list(ledger.spool.servers.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_whatever_ends_it_calls_that_wait_for_a_query_are_answered_at_once(ledger: Ledger, ending: str) -> None:
+    runner = RunnerTickets(ledger.spool)
+    runner.recover("2026-11-21T04:20:47.123456Z")
+    wire = Wire(ledger)
+    wire.call(1, "submit_query", {"template": "errors"})
+    ticket_id = wire.receive()["result"]["structuredContent"]["ticket_id"]
+    waiting = range(2, 52)
+    for call in waiting:
+        wire.call(call, "get_result", {"ticket_id": ticket_id, "wait_s": 20})
+    wire.call(99, "log_event", EVENT)
+    assert wire.receive()["id"] == 99, "those who wait hold nobody else up"
+    began = time.monotonic()
+    number = ENDINGS[ending]
+    if number is None:
+        assert wire.process.stdin is not None
+        wire.process.stdin.close()
+    else:
+        wire.process.send_signal(number)
+    replies = [wire.receive() for _ in waiting]
+    assert wire.process.wait(10) == 0, ledger.errors
+    assert time.monotonic() - began < 1.0
+    assert sorted(reply["id"] for reply in replies) == list(waiting)
+    assert {reply["result"]["structuredContent"]["status"] for reply in replies} == {"queued"}
+    assert "Traceback" not in ledger.errors
+    assert "cancelled" not in ledger.errors
+    runner.close()
+
+
 def test_nothing_but_protocol_is_on_its_output(ledger: Ledger) -> None:
     wire = Wire(ledger)
     wire.write(b"this is no message\n")
@@ -180,11 +210,16 @@ def test_the_server_loads_no_warehouse_driver(ledger: Ledger) -> None:
     # -X importtime names every module that is imported, until the end and also by threads.
     command = [sys.executable, "-X", "importtime", "-m", "snowledger", "serve", "--no-uploader"]
     handshake = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HANDSHAKE}
-    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "log_event", "arguments": EVENT}}
+    calls = [
+        {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+        for number, (tool, arguments) in enumerate(
+            (("log_event", EVENT), ("submit_query", {"template": "errors"}), ("submit_query", {"template": "x"})), 1
+        )
+    ]
     done = subprocess.run(
         command,
         env=ledger.environment,
-        input="".join(json.dumps(message) + "\n" for message in (handshake, call)),
+        input="".join(json.dumps(message) + "\n" for message in (handshake, *calls)),
         capture_output=True,
         text=True,
         check=True,

@@ -1,4 +1,4 @@
-"""The two tools as a client sees them, in both eras of the protocol: answers, refusals, isolation, failures."""
+"""The tools as a client sees them, in both eras of the protocol: answers, refusals, isolation, failures."""
 
 import errno
 import logging
@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
-from tests.server.server_samples import ERAS, EVENT, HASH, INSIGHT, connected
+from tests.server.server_samples import ERAS, EVENT, HASH, INSIGHT, TOOLS, connected
 from tests.uploader.uploader_samples import ORIGIN, loaded_lines
 
 from snowledger_queue import OsFilesystem, QueueWriter, Spool, open_spool
@@ -123,7 +123,7 @@ async def test_a_wrong_argument_is_named_with_what_is_accepted_and_whether_to_re
 
 async def test_a_tool_that_does_not_exist_is_told_which_do(spool: Spool, mode: str) -> None:
     async with connected(spool, mode) as server:
-        with pytest.raises(MCPError, match=r"no_such.*log_event, log_insight"):
+        with pytest.raises(MCPError, match=r"no_such.*get_context, log_event, log_insight, submit_query"):
             await server.client.call_tool("no_such\n", {})
 
 
@@ -156,7 +156,7 @@ async def test_a_customer_that_exists_and_one_that_does_not_get_the_same_refusal
     async with connected(spool, mode, customer="beta") as other:
         await other.ok(tool, good)
     async with connected(spool, mode, "gamma") as server:
-        strangers = ["beta", "never-seen", "ACME", "", "acme ", "../beta", "\ud800", 5, ["acme"], {"acme": 1}]
+        strangers = ["beta", "never-seen", "ACME", "a" * 255, "snowledger"]
         answers = {await server.refused(tool, {**good, "customer_id": stranger}) for stranger in strangers}
         [(message, retryable)] = answers
         assert "not found or not allowed" in message
@@ -164,6 +164,36 @@ async def test_a_customer_that_exists_and_one_that_does_not_get_the_same_refusal
         for customer in ("acme", "gamma", None):
             await server.ok(tool, {**good, "customer_id": customer})
         assert [event["customer"] for event in server.events()] == ["beta", "acme", "gamma", "acme"]
+
+
+@pytest.mark.parametrize(
+    ("odd", "rule"),
+    [
+        *(
+            (odd, "accepted are printable characters without / and \\")
+            for odd in ("../beta", "a/b", "a\\b", "acme ", "\n")
+        ),
+        ("\0", "printable"),
+        ("\ud800", "printable"),
+        ("", "has 0 characters; accepted are 1 to 255"),
+        ("x" * 10_000, "has 10000 characters; accepted are 1 to 255"),
+        (5, "must be a string, not int"),
+        (True, "must be a string, not bool"),
+        (["acme"], "must be a string, not list"),
+        ({"acme": 1}, "must be a string, not dict"),
+    ],
+)
+async def test_a_customer_that_nobody_can_be_is_refused_with_the_rule(
+    spool: Spool, mode: str, odd: object, rule: str
+) -> None:
+    async with connected(spool, mode, "beta") as server:
+        for tool, arguments in (("log_event", EVENT), ("log_insight", INSIGHT), ("get_context", {})):
+            message, retryable = await server.refused(tool, {**arguments, "customer_id": odd})
+            assert message.startswith("customer_id: ")
+            assert rule in message
+            assert "Correct the argument and call again." in message
+            assert not retryable
+            assert len(message) < 300
 
 
 async def test_when_the_disk_refuses_the_call_may_be_repeated_and_then_works(spool: Spool, mode: str) -> None:
@@ -204,7 +234,7 @@ async def test_a_defect_shows_a_reference_that_the_log_explains_and_nothing_else
 async def test_the_schemas_say_what_the_tools_do(spool: Spool, mode: str) -> None:
     async with connected(spool, mode) as server:
         tools = {tool.name: tool for tool in (await server.client.list_tools()).tools}
-    assert set(tools) == {"log_event", "log_insight"}
+    assert set(tools) == TOOLS
     for tool in tools.values():
         assert not {"oneOf", "anyOf", "allOf"} & set(tool.input_schema)
         assert tool.input_schema["type"] == "object"
@@ -213,5 +243,7 @@ async def test_the_schemas_say_what_the_tools_do(spool: Spool, mode: str) -> Non
         assert all("description" in found for found in tool.input_schema["properties"].values())
         assert tool.output_schema is not None
         assert tool.annotations is not None
-        assert tool.annotations.read_only_hint is False
-        assert tool.annotations.destructive_hint is False
+        assert tool.annotations.read_only_hint is (tool.name in {"get_context", "get_result"})
+        assert tool.annotations.idempotent_hint is (tool.name in {"get_context", "get_result", "cancel_query"})
+        assert tool.annotations.destructive_hint is (tool.name == "cancel_query")
+        assert tool.annotations.open_world_hint is False

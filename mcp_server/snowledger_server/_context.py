@@ -1,0 +1,215 @@
+"""The context document: what is known about a customer, as JSON that is never larger than asked for.
+
+What is most useful comes first: the first ``FIRST_INSIGHTS`` insights (verified ones first, then the newest), tickets
+(open ones first, then the newest), activity counts (the most frequent first), recent events (the newest first), the
+other insights. Entries are taken in this order up to the first that does not fit.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from snowledger_queue import Position
+
+from ._encoded_answers import Answer
+from ._errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from snowledger_queue import Atom, ContextTicket, CustomerContext, RecentEvent
+
+FIRST_INSIGHTS = 32
+"""With their values short they take half of the default 16 KiB, so that a customer of whom much was learnt still gets
+counts and recent events."""
+
+VALUE_SHARE = 4
+"""A value that alone takes more than a fourth of the answer is left out of its insight: it must not hide all that comes
+after it."""
+
+SMALLEST_INSIGHT = 128
+"""An insight has 160 bytes of names and quotes alone; so at most one for each 128 bytes can be shown."""
+
+_DIGITS = 13
+"""Room for any number of entries, and for an age of 300 years."""
+
+
+class Document(NamedTuple):
+    """An encoded context, of which only the age is still to be told."""
+
+    before: Answer
+    """Up to and with ``"age_ms":``."""
+    after: Answer
+    """What follows ``"stale":…,``."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory."""
+        return sum(map(len, (*self.before, *self.after)))
+
+    def answer(self, age_ms: int | None, *, stale: bool) -> Answer:
+        """The whole document."""
+        age = b"null" if age_ms is None else b"%d" % min(age_ms, 10**_DIGITS - 1)
+        old = b"true" if stale else b"false"
+        return Answer(
+            b'%b%b,"stale":%b,%b' % (self.before.content, age, old, self.after.content),
+            b'%b%b,\\"stale\\":%b,%b' % (self.before.text, age, old, self.after.text),
+        )
+
+
+class _Entry(NamedTuple):
+    """An entry of one of the lists, encoded."""
+
+    list: str
+    content: bytes
+    atom: Atom | None = None
+    whole: bool = True
+    """Whether an insight has its value."""
+
+
+def make_document(customer: str, context: CustomerContext, max_bytes: int, *, page: bool) -> Document:
+    """Put the document together; ``page`` leaves all but the insights aside.
+
+    Raises:
+        InvalidArgumentError: not even the empty lists have room, or, for a page, not its first insight.
+    """
+    lists: dict[str, list[bytes]] = {"insights": [], "tickets": [], "activity_counts": [], "recent_events": []}
+    left_out = {
+        "insights": context.insight_count,
+        "insight_values": 0,
+        "tickets": context.ticket_count,
+        "activity_counts": 0 if page else len(context.counts),
+        "recent_events": 0 if page else len(context.recent),
+    }
+    frame = _frame(customer, context.as_of, lists, left_out)
+    if page and context.insights:
+        least = _least(frame, context)
+        if least > max_bytes:
+            raise _too_small(max_bytes, least, "the next insight")
+    elif frame > max_bytes:
+        raise _too_small(max_bytes, frame, "the empty context of this customer")
+    last: Atom | None = None
+    used = frame
+    for entry in _entries(context, max_bytes // VALUE_SHARE, page=page):
+        after = entry.atom or last
+        missing = left_out["insights"] - (entry.atom is not None)
+        # What is used must leave room for the cursor with which the rest is read.
+        cursor = 0 if after is None or not missing else len(_cursor(after)) - len(b"null")
+        room = max_bytes - used - cursor - bool(lists[entry.list])
+        if page and last is None and entry.atom is not None and len(entry.content) > room:
+            entry = _insight(entry.atom, -1)  # noqa: PLW2901 - a page has its first insight, if need be without value
+        if len(entry.content) > room:
+            break
+        lists[entry.list].append(entry.content)
+        left_out[entry.list] -= 1
+        left_out["insight_values"] += not entry.whole
+        used += len(entry.content) + (len(lists[entry.list]) > 1)
+        last = after
+    cursor_of_last = _cursor(last) if last is not None and left_out["insights"] else b"null"
+    return _assemble(customer, context.as_of, lists, left_out, cursor_of_last)
+
+
+def _entries(context: CustomerContext, limit: int, *, page: bool) -> Iterator[_Entry]:
+    """All entries, the most useful first; a value of more than ``limit`` bytes is left out."""
+    for atom in context.insights[:FIRST_INSIGHTS]:
+        yield _insight(atom, limit)
+    for ticket in context.tickets:
+        yield _Entry("tickets", _ticket(ticket))
+    if not page:
+        for count in context.counts:
+            yield _Entry("activity_counts", orjson.dumps(count._asdict()))
+        for event in context.recent:
+            yield _Entry("recent_events", _event(event))
+    for atom in context.insights[FIRST_INSIGHTS:]:
+        yield _insight(atom, limit)
+
+
+def _frame(customer: str, as_of: str | None, lists: Mapping[str, list[bytes]], left_out: Mapping[str, int]) -> int:
+    """Bytes of everything but the entries and the cursor, at most."""
+    longest = dict.fromkeys(left_out, 10**_DIGITS - 1)
+    return len(_assemble(customer, as_of, lists, longest, b"null").answer(10**_DIGITS - 1, stale=False).content)
+
+
+def _least(frame: int, context: CustomerContext) -> int:
+    """Bytes of a page that shows the first insight, for one that shows none would be asked for again for ever."""
+    first = context.insights[0]
+    cursor = len(_cursor(first)) - len(b"null") if context.insight_count > 1 else 0
+    forms = (_insight(first, limit) for limit in (-1, len(first.value)))
+    return frame + min(len(form.content) for form in forms) + cursor
+
+
+def _assemble(
+    customer: str, as_of: str | None, lists: Mapping[str, list[bytes]], left_out: Mapping[str, int], cursor: bytes
+) -> Document:
+    truncated = b"true" if any(left_out.values()) else b"false"
+    body = b",".join(b'"%b":[%b]' % (name.encode(), b",".join(entries)) for name, entries in lists.items())
+    before = b'{"customer":%b,"as_of":%b,"age_ms":' % (orjson.dumps(customer), orjson.dumps(as_of))
+    after = b'"truncated":%b,"left_out":%b,"next_cursor":%b,%b}' % (truncated, orjson.dumps(left_out), cursor, body)
+    # The two halves of a JSON string are one that was cut between its quotes.
+    return Document(
+        Answer(before, orjson.dumps(before.decode())[:-1]),
+        Answer(after, orjson.dumps(after.decode())[1:]),
+    )
+
+
+def read_cursor(cursor: object) -> Position:
+    """The place that a ``next_cursor`` stands for.
+
+    Raises:
+        InvalidArgumentError: it is not one.
+    """
+    try:
+        place = orjson.loads(base64.b64decode(cursor if isinstance(cursor, str) else b"", b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        place = None
+    if isinstance(place, list) and [type(part) for part in place] == [bool, str, str]:
+        return Position(*place)
+    raise InvalidArgumentError("cursor", "not a cursor; take it from next_cursor of the page before")
+
+
+def _cursor(atom: Atom) -> bytes:
+    place = orjson.dumps((atom.verified, atom.recorded_at, atom.atom_id))
+    return b'"%b"' % base64.urlsafe_b64encode(place)
+
+
+def _insight(atom: Atom, limit: int) -> _Entry:
+    if len(atom.value) <= limit:
+        return _Entry("insights", _members(atom, b'"value":%b' % atom.value), atom)
+    return _Entry("insights", _members(atom, b'"value_bytes":%d' % len(atom.value)), atom, whole=False)
+
+
+def _members(atom: Atom, value: bytes) -> bytes:
+    rest = {
+        "query_hash": atom.query_hash,
+        "verified": atom.verified,
+        "recorded_at": atom.recorded_at,
+        "valid_from": atom.valid_from,
+        "valid_to": atom.valid_to,
+        "insight_id": atom.atom_id,
+    }
+    names = orjson.dumps({"subject": atom.subject, "metric": atom.metric})
+    return b"%b,%b,%b" % (names[:-1], value, orjson.dumps(rest)[1:])
+
+
+def _ticket(ticket: ContextTicket) -> bytes:
+    members: dict[str, object] = ticket._asdict()
+    if ticket.row_count is None:
+        del members["row_count"]
+    return orjson.dumps(members)
+
+
+def _event(event: RecentEvent) -> bytes:
+    members: dict[str, object] = {"ts": event.ts, "event_id": event.event_id, "activity": event.activity}
+    if event.link is not None:
+        members["link"] = event.link
+    if event.features is not None:
+        members["feature_json"] = orjson.Fragment(event.features)
+    return orjson.dumps(members)
+
+
+def _too_small(max_bytes: int, least: int, what: str) -> InvalidArgumentError:
+    return InvalidArgumentError("max_bytes", f"{max_bytes} is too small for {what}; the least is {least}")
