@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from . import dead_letters, doctor, import_events, install, serve, status, upload
+from . import (
+    artifacts,
+    dead_letters,
+    doctor,
+    import_events,
+    install,
+    kill_switch,
+    query,
+    serve,
+    status,
+    templates,
+    tickets,
+    upload,
+)
 
 app = typer.Typer(
     name="snowledger",
@@ -64,6 +77,11 @@ app.command("upload")(upload.upload)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("import")(import_events.import_events)
+app.command("query")(query.query)
+app.add_typer(templates.app, name="templates")
+app.add_typer(tickets.app, name="tickets")
+app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(kill_switch.app, name="kill-switch")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(install.app, name="install")
 app.command("demo")(_demo)

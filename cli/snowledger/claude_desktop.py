@@ -50,6 +50,7 @@ def environment(settings: Settings) -> dict[str, str]:
         ("WAREHOUSE", settings.warehouse, "duckdb"),
         ("DUCKDB_PATH", str(settings.duckdb_path), str(settings.home / DUCKDB_NAME)),
         ("AUTO_UPLOADER", str(int(settings.auto_uploader)), str(int(uploads))),
+        ("TEMPLATES_DIR", str(settings.templates_dir or ""), ""),
     )
     return {f"SNOWLEDGER_{name}": value for name, value, default in values if value != default}
 

@@ -46,6 +46,11 @@ class Session(NamedTuple):
     """What was acknowledged; a repeated idempotency key answers the same id."""
     refusals: list[str]
     seconds: float
+    learnt: dict[str, Any]
+    """The last value of each subject."""
+    recalled: dict[str, Any]
+    """What get_context had of them, right after the last call."""
+    recall_ms: float
 
 
 def run_demo(home: Path | None = None, *, keep: bool = False) -> int:
@@ -89,7 +94,9 @@ def run_demo(home: Path | None = None, *, keep: bool = False) -> int:
         for refusal in session.refusals:
             console.print("  1 call refused: ", end="")
             console.print(refusal, style="dim", markup=False)
-        console.print("[bold]3[/] Asking the DuckDB file what arrived")
+        console.print("[bold]3[/] get_context recalls what was learnt, wherever it is by now: queue or warehouse")
+        console.print(f"  {len(session.recalled)} insights in {session.recall_ms:.2f} ms, each the last of its subject")
+        console.print("[bold]4[/] Asking the DuckDB file what arrived")
         arrived = _report(console, warehouse, session)
         if keep:
             console.print(f"Kept: {warehouse} (schema activities; open it with any DuckDB client)", soft_wrap=True)
@@ -98,6 +105,9 @@ def run_demo(home: Path | None = None, *, keep: bool = False) -> int:
             f"[red]{len(session.event_ids)} events were acknowledged, {len(arrived)} of them are in the warehouse, "
             f"{len(session.refusals)} calls were refused (1 is meant to be)[/]"
         )
+        return 1
+    if session.recalled != session.learnt:
+        console.print(f"[red]{session.learnt} was learnt, {session.recalled} recalled[/]")
         return 1
     console.print(f"[green]All {len(session.event_ids)} acknowledged events are in the warehouse, once each.[/]")
     return 0
@@ -110,7 +120,7 @@ async def _drive(environment: dict[str, str]) -> Session:
 
     command = [sys.executable, "-m", "snowledger"]
     server = StdioServerParameters(command=command[0], args=[*command[1:], "serve", "--no-uploader"], env=environment)
-    session = Session([], set(), [], 0.0)
+    session = Session([], set(), [], 0.0, {}, {}, 0.0)
     uploader: subprocess.Popen[bytes] | None = None
     try:
         async with Client(server, mode="legacy") as client:
@@ -131,14 +141,20 @@ async def _drive(environment: dict[str, str]) -> Session:
                 else:
                     session.acks_ms.append(elapsed * 1000)
                     session.event_ids.add(str(result.structured_content["event_id"]))
+                    if tool == "log_insight":
+                        session.learnt[arguments["subject"]] = arguments["value"]
                 await asyncio.sleep(PAUSE_S)
             seconds = time.monotonic() - started
+            begun = time.perf_counter()
+            context = (await client.call_tool("get_context", {})).structured_content or {}
+            recall_ms = (time.perf_counter() - begun) * 1000
         await asyncio.to_thread(uploader.wait, UPLOADER_END_S)
     finally:
         if uploader is not None and uploader.poll() is None:
             uploader.kill()
             uploader.wait()
-    return session._replace(seconds=seconds)
+    recalled = {insight["subject"]: insight["value"] for insight in context.get("insights", ())}
+    return session._replace(seconds=seconds, recalled=recalled, recall_ms=recall_ms)
 
 
 def _session() -> Iterator[tuple[str, dict[str, Any]]]:

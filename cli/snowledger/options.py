@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+_MANY_BYTES = 2**63
+"""What a database no longer counts."""
+
 Home = Annotated[
     Path | None,
     typer.Option(
@@ -32,3 +35,21 @@ DuckdbPath = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes as somebody writes it: ``1048576`` or ``1MiB``.
+
+    Raises:
+        typer.BadParameter: it is none, or less than 1.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        found = int(TypeAdapter(ByteSize).validate_python(text))
+    except (ValidationError, OverflowError):
+        found = 0
+    if not 0 < found < _MANY_BYTES:
+        message = f"{text!a} is not accepted; accepted: bytes from 1, such as 1048576 or 1MiB"
+        raise typer.BadParameter(message)
+    return found

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOG_NAME = "uploader.log"
+"""In the spool folder: what an uploader says that nobody watches."""
+
 
 def serve(
     home: options.Home = None,
@@ -45,6 +48,8 @@ def serve(
             allowed_customers=settings.allowed_customers,
             version=__version__,
             uploader_command=uploader_command(settings),
+            context_max_age_s=settings.context_max_age_s,
+            templates_dir=settings.templates_dir,
         )
     )
 
@@ -62,5 +67,5 @@ def uploader_command(settings: Settings) -> tuple[str, ...] | None:
         *("-m", "snowledger", "upload", "--exit-when-unused"),
         *("--home", str(settings.home)),
         *("--duckdb-path", str(settings.duckdb_path)),
-        *("--log-file", str(settings.home / "uploader.log")),
+        *("--log-file", str(settings.home / LOG_NAME)),
     )

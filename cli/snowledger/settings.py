@@ -8,7 +8,6 @@ variable that is set to nothing counts as not set.
 
 from __future__ import annotations
 
-import difflib
 import getpass
 import os
 import sys
@@ -17,27 +16,34 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, ByteSize, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from snowledger_queue import OPERATIONAL_CUSTOMER
+
+from . import settings_errors
+from .errors import SettingsError
+from .settings_values import (
+    PREFIX,
+    Bytes,
+    CustomerId,
+    CustomerIds,
+    DatabasePath,
+    FilePath,
+    Integer,
+    Number,
+    OptionalPath,
+    Word,
+    setting,
 )
 
-from snowledger_queue import OPERATIONAL_CUSTOMER, InvalidEventError, check_customer
-
-from .errors import SettingsError
-
-PREFIX = "SNOWLEDGER_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 DEBUG_VARIABLE = f"{PREFIX}DEBUG"
 FILE_NAME = "snowledger.toml"
 DUCKDB_NAME = "warehouse.duckdb"
 
-_MAX_SHOWN_CHARACTERS = 100
-"""Enough of a wrong value to recognise it."""
+_PATHS = (Path, Path | None)
+"""What the fields are that hold one."""
 
 
 def default_home() -> Path:
@@ -54,62 +60,6 @@ def default_customer() -> str:
     return user if user not in {"", OPERATIONAL_CUSTOMER} else "local"
 
 
-def _setting(variable: str, *synonyms: str, accepted: str, **options: Any) -> Any:
-    """A field read from ``SNOWLEDGER_<variable>``, or else from a synonym; ``accepted`` is for its errors."""
-    names = AliasChoices(PREFIX + variable, *synonyms)
-    return Field(validation_alias=names, description=accepted, **options)
-
-
-def _absolute(path: Path) -> Path:
-    text = str(path)
-    if "\0" in text or path == Path() or "?" in text:
-        message = "not a path"  # what follows a ? DuckDB takes for options
-        raise ValueError(message)
-    try:
-        return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow links
-    except RuntimeError as error:
-        raise ValueError(str(error)) from None
-
-
-def _database(path: Path) -> Path:
-    if path.stem == "activities":
-        message = "DuckDB names a database after its file, so readers could not tell it from the schema"
-        raise ValueError(message)
-    return path
-
-
-def _customer(customer: str) -> str:
-    try:
-        check_customer(customer)
-    except InvalidEventError as error:
-        raise ValueError(error.problem) from None
-    if customer == OPERATIONAL_CUSTOMER:
-        message = "snowledger's own events have this customer"
-        raise ValueError(message)
-    return customer
-
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _no_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        message = "not a number"
-        raise ValueError(message)  # noqa: TRY004 - pydantic collects ValueError
-    return value
-
-
-_Path = Annotated[Path, AfterValidator(_absolute)]
-_CustomerId = Annotated[str, AfterValidator(_customer)]
-
-
 class Settings(BaseSettings):
     """What the commands need to know. Made by ``load_settings``."""
 
@@ -122,50 +72,103 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    home: _Path = _setting(
+    home: FilePath = setting(
         "HOME", "QUEUE_DIR", accepted="the path of a folder, without ?", default_factory=default_home
     )
-    customer: _CustomerId = _setting(
+    customer: CustomerId = setting(
         "CUSTOMER",
         accepted="1 to 255 printable characters without / and \\, not snowledger",
         default_factory=default_customer,
     )
-    allowed_customers: Annotated[frozenset[_CustomerId], NoDecode, BeforeValidator(_split)] = _setting(
+    allowed_customers: CustomerIds = setting(
         "ALLOWED_CUSTOMERS", accepted="customer ids separated by commas", default=frozenset()
     )
     """Further customers that the stdio identity may read and write."""
-    warehouse: Annotated[Literal["duckdb", "snowflake"], BeforeValidator(_lower)] = _setting(
+    warehouse: Annotated[Literal["duckdb", "snowflake"], Word] = setting(
         "WAREHOUSE", accepted="duckdb or snowflake", default="duckdb"
     )
-    duckdb_path: Annotated[_Path, AfterValidator(_database)] = _setting(
+    duckdb_path: DatabasePath = setting(
         "DUCKDB_PATH",
         accepted="the path of a file that is not named activities, as the schema is, and without ?",
         default_factory=lambda earlier: earlier["home"] / DUCKDB_NAME,
     )
-    auto_uploader: bool = _setting(
+    auto_uploader: bool = setting(
         "AUTO_UPLOADER",
         accepted="true or false",
         default_factory=lambda earlier: earlier["warehouse"] == "duckdb",
     )
-    """Whether ``serve`` starts an uploader when nobody drains the spool."""
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = _setting(
+    """Whether ``serve`` and ``query`` start an uploader when nobody drains the spool."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Word] = setting(
         "LOG_LEVEL", accepted="debug, info, warning or error", default="info"
     )
-    snow_connection: str | None = _setting(
+    context_max_age_s: Number = setting("CONTEXT_MAX_AGE_S", accepted="seconds, a number above 0", default=300.0, gt=0)
+    """A context that was compared with the warehouse longer ago is marked stale, and a refresh is asked for."""
+    context_refresh_s: Number = setting(
+        "CONTEXT_REFRESH_S",
+        accepted="seconds, a number from 0; 0 refreshes only after loads and on request",
+        default=120.0,
+        ge=0,
+    )
+    """How often the uploader compares the contexts with the warehouse while a server runs."""
+    templates_dir: OptionalPath = setting("TEMPLATES_DIR", accepted="the path of a folder, without ?", default=None)
+    """The user's query templates."""
+    query_time_limit_s: Number = setting(
+        "QUERY_TIME_LIMIT_S",
+        accepted="seconds, a number above 0, at most 86400",
+        default=30.0,
+        gt=0,
+        le=86400,
+    )
+    query_concurrency: Integer = setting(
+        "QUERY_CONCURRENCY", accepted="a whole number from 1 to 16", default=2, ge=1, le=16
+    )
+    """Queries that run at once."""
+    query_row_cap: Integer = setting(
+        "QUERY_ROW_CAP",
+        accepted="rows, a whole number from 1 to 1000000000",
+        default=1_000_000,
+        ge=1,
+        le=10**9,
+    )
+    """Rows of one result, whatever its template allows."""
+    query_byte_cap: Bytes = setting(
+        "QUERY_BYTE_CAP",
+        accepted="bytes from 1 to 1TiB, such as 268435456 or 256MiB",
+        default=256 * 1024**2,
+        ge=1,
+        le=1024**4,
+    )
+    """Bytes of one result's file, unless the caller asks for less."""
+    artifact_max_age_days: Number = setting(
+        "ARTIFACT_MAX_AGE_DAYS", accepted="days, a number above 0, at most 36500", default=90.0, gt=0, le=36500
+    )
+    artifact_max_bytes: Bytes = setting(
+        "ARTIFACT_MAX_BYTES",
+        accepted="bytes from 1 to 1PiB, such as 5368709120 or 5GiB",
+        default=5 * 1024**3,
+        ge=1,
+        le=1024**5,
+    )
+    """Bytes of all artifacts; the oldest go first."""
+    credits_per_hour_limit: Number = setting(
+        "CREDITS_PER_HOUR_LIMIT", accepted="credits, a number above 0", default=100.0, gt=0
+    )
+    """Queries stop when what they are estimated to have used within an hour passes it."""
+    snow_connection: str | None = setting(
         "SNOW_CONNECTION",
         "SNOW_CONNECTION",
         accepted="a name in connections.toml",
         default=None,
         min_length=1,
     )
-    backpressure_threshold_ms: Annotated[int, BeforeValidator(_no_boolean)] = _setting(
+    backpressure_threshold_ms: Integer = setting(
         "BACKPRESSURE_THRESHOLD_MS",
         "BACKPRESSURE_THRESHOLD",
         accepted="milliseconds, a whole number above 0",
         default=120_000,
         gt=0,
     )
-    max_queue_bytes: Annotated[ByteSize, BeforeValidator(_no_boolean)] = _setting(
+    max_queue_bytes: Bytes = setting(
         "MAX_QUEUE_BYTES",
         "MAX_QUEUE_SIZE",
         accepted="bytes above 0, such as 52428800 or 50MiB",
@@ -186,7 +189,7 @@ class Settings(BaseSettings):
         return (
             init_settings,
             env_settings,
-            InitSettingsSource(settings_cls, _read_file(find_file(here=not issubclass(settings_cls, ServerSettings)))),
+            InitSettingsSource(settings_cls, _read_file(find_file(here=_reads_here(settings_cls)))),
         )
 
 
@@ -205,7 +208,8 @@ def load_settings(model: type[Settings] = Settings, /, **flags: object) -> Setti
     try:
         return model(**given)
     except ValidationError as error:
-        raise SettingsError(_explain(error, given)) from None
+        path = find_file(here=_reads_here(model))
+        raise SettingsError(settings_errors.explain(error, model.model_fields, given, path, _read_file(path))) from None
 
 
 def require_duckdb(settings: Settings) -> None:
@@ -237,9 +241,11 @@ def find_file(*, here: bool = True) -> Path | None:
 
 def variables(field: str) -> list[str]:
     """The environment variables that set a field, in order of precedence."""
-    names = Settings.model_fields[field].validation_alias
-    assert isinstance(names, AliasChoices)  # noqa: S101 - by _setting
-    return [str(name) for name in names.choices]
+    return settings_errors.variables(Settings.model_fields[field])
+
+
+def _reads_here(model: type[BaseSettings]) -> bool:
+    return not issubclass(model, ServerSettings)
 
 
 def _read_file(path: Path | None) -> dict[str, Any]:
@@ -253,8 +259,8 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from None
     for name, value in values.items():
         if name not in Settings.model_fields:
-            raise SettingsError(f"{path}: {_unknown('setting', name, Settings.model_fields)}")
-        if Settings.model_fields[name].annotation is Path and isinstance(value, str) and value:
+            raise SettingsError(f"{path}: {settings_errors.unknown('setting', name, Settings.model_fields)}")
+        if Settings.model_fields[name].annotation in _PATHS and isinstance(value, str) and value:
             values[name] = path.parent / Path(value).expanduser()
     return values
 
@@ -264,35 +270,6 @@ def _warn_of_unknown_variables() -> None:
     known |= {CONFIG_VARIABLE, DEBUG_VARIABLE}
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
-            sys.stderr.write(f"snowledger: warning: {_unknown('variable', name, known)}; it is ignored\n")
-
-
-def _unknown(kind: str, name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
-    return f"unknown {kind} {ascii(name)[1:-1][:_MAX_SHOWN_CHARACTERS]} ({hint})"
-
-
-def _explain(error: ValidationError, flags: dict[str, Any]) -> str:
-    first = next(found for found in error.errors() if found["type"] != "default_factory_not_called")
-    named = str(first["loc"][0])
-    field = next(field for field in Settings.model_fields if named in (field, *variables(field)))
-    value = first["input"]
-    shown = ascii(str(value) if isinstance(value, Path) else value)
-    if len(shown) > _MAX_SHOWN_CHARACTERS:
-        shown = f"{shown[:_MAX_SHOWN_CHARACTERS]}..."
-    accepted = Settings.model_fields[field].description
-    return f"{_source(field, flags)}: {shown} is not accepted; accepted: {accepted}"
-
-
-def _source(field: str, flags: dict[str, Any]) -> str:
-    """Where a field's value comes from, in the words of who set it."""
-    if field in flags:
-        return f"flag --{field.replace('_', '-')}"
-    variable = next((name for name in variables(field) if os.environ.get(name)), None)
-    if variable is not None:
-        return f"environment variable {variable}"
-    path = find_file()
-    if path is not None and field in _read_file(path):
-        return f"setting {field} in {path}"
-    return f"default of {field} (set {variables(field)[0]})"
+            sys.stderr.write(
+                f"snowledger: warning: {settings_errors.unknown('variable', name, known)}; it is ignored\n"
+            )

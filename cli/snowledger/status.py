@@ -7,7 +7,8 @@ The JSON's keys are stable::
     uploader      running, pid (null: none); and, all null if none ever ran here: state (starting, idle,
                   loading, waiting, stopped), problem (null: none), updated_at, batches, events, inserted,
                   dead_letters (these four since it started), last_batch (null: none yet; batch_id, events,
-                  inserted, loaded_at, seconds, lag_s: from logged to queryable)
+                  inserted, loaded_at, seconds, lag_s: from logged to queryable), contexts_as_of (null: not yet
+                  compared with the warehouse since it started), contexts_problem (null: none)
     servers       how many serve this spool
     dead_letters  total, damaged, rejected
 """
@@ -72,7 +73,10 @@ def collect(spool: Spool) -> dict[str, Any]:
         "running": holder is not None,
         "pid": None if holder is None else holder.get("pid"),
     }
-    names = ("state", "problem", "updated_at", "batches", "events", "inserted", "dead_letters", "last_batch")
+    names = (
+        *("state", "problem", "updated_at", "batches", "events", "inserted", "dead_letters", "last_batch"),
+        *("contexts_as_of", "contexts_problem"),
+    )
     uploader |= dict.fromkeys(names) if said is None else {name: asdict(said)[name] for name in names}
     if said is not None and holder is None:
         uploader["state"] = "stopped"  # killed, it could not say so itself
@@ -116,6 +120,10 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
             ),
             ("lag", f"{duration(last['lag_s'])} from logged to queryable"),
         ]
+    contexts = [f"as of {uploader['contexts_as_of']}"] if uploader["contexts_as_of"] else []
+    contexts += [uploader["contexts_problem"]] if uploader["contexts_problem"] else []
+    if contexts:
+        lines.append(("contexts", "; ".join(contexts)))
     lines.append(
         (
             "dead letters",

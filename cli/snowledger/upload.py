@@ -59,7 +59,7 @@ def _upload(
     logs.configure("warning" if quiet else settings.log_level, log_file)
     require_duckdb(settings)
 
-    from snowledger_uploader import UploaderConfig, UploaderError, run
+    from snowledger_uploader import QueryLimits, UploaderConfig, UploaderError, run
 
     config = UploaderConfig(
         home=settings.home,
@@ -67,6 +67,17 @@ def _upload(
         version=__version__,
         once=once,
         exit_when_unused=exit_when_unused,
+        refresh_interval_s=settings.context_refresh_s or None,
+        templates_dir=settings.templates_dir,
+        limits=QueryLimits(
+            time_limit_s=settings.query_time_limit_s,
+            concurrency=settings.query_concurrency,
+            row_cap=settings.query_row_cap,
+            byte_cap=settings.query_byte_cap,
+            artifact_max_age_days=settings.artifact_max_age_days,
+            artifact_max_bytes=settings.artifact_max_bytes,
+            credits_per_hour=settings.credits_per_hour_limit,
+        ),
     )
     started = time.monotonic()
     try:

@@ -97,3 +97,23 @@ class Cli:
                 await writer.append(events)
 
         anyio.run(append)
+
+
+def imported_by(cli: Cli, *arguments: str, text: bytes = b"") -> set[str]:
+    """The modules that a command has loaded at its end."""
+    program = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: open('modules.json', 'w').write(json.dumps(list(sys.modules))))\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "from snowledger.__main__ import main\n"
+        "main()\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=cli.folder,
+        env=cli.environment({}),
+        input=text,
+        capture_output=True,
+        check=True,
+    )
+    return set(json.loads((cli.folder / "modules.json").read_text()))

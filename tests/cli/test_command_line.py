@@ -1,35 +1,17 @@
 """What holds for every command: help, version, exit codes, one line for an error, and what is not loaded."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 
 import pytest
-from tests.cli.cli_process import Cli, until
+from tests.cli.cli_process import Cli, imported_by, until
 
-COMMANDS = ["serve", "upload", "status", "doctor", "import", "demo", "dead-letter", "install"]
-
-
-def imported_by(cli: Cli, *arguments: str, text: bytes = b"") -> set[str]:
-    """The modules that a command has loaded at its end."""
-    program = (
-        "import atexit, json, sys\n"
-        "atexit.register(lambda: open('modules.json', 'w').write(json.dumps(list(sys.modules))))\n"
-        f"sys.argv[1:] = {arguments!r}\n"
-        "from snowledger.__main__ import main\n"
-        "main()\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=cli.folder,
-        env=cli.environment({}),
-        input=text,
-        capture_output=True,
-        check=True,
-    )
-    return set(json.loads((cli.folder / "modules.json").read_text()))
+COMMANDS = [
+    *("serve", "upload", "status", "doctor", "import", "demo", "dead-letter", "install"),
+    *("query", "templates", "tickets", "artifacts", "kill-switch"),
+]
 
 
 def test_version_is_the_projects(cli: Cli) -> None:
@@ -50,10 +32,10 @@ def test_version_and_help_load_nothing_heavy(cli: Cli) -> None:
         assert loaded & heavy == set()
 
 
-def test_serve_loads_no_warehouse_driver_and_nothing_that_draws(cli: Cli) -> None:
+def test_serve_loads_no_warehouse_driver_no_sql_parser_and_nothing_that_draws(cli: Cli) -> None:
     loaded = imported_by(cli, "serve", "--no-uploader")
     assert "snowledger_server" in loaded
-    assert loaded & {"duckdb", "rich", "snowledger_ddl", "snowledger_uploader"} == set()
+    assert loaded & {"duckdb", "rich", "sqlglot", "snowledger_uploader"} == set()
 
 
 def test_commands_that_only_look_load_neither_server_nor_warehouse(cli: Cli) -> None:

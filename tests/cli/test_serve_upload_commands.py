@@ -126,6 +126,21 @@ async def test_serve_starts_an_uploader_that_ends_with_it(cli: Cli) -> None:
     assert "snowledger_uploader" in (cli.home / "uploader.log").read_text(encoding="utf-8")
 
 
+async def test_serve_offers_the_templates_of_the_users_folder(cli: Cli) -> None:
+    (cli.folder / "own.sql").write_text(
+        '-- ---\n-- answers = "How many."\n-- ---\nSELECT COUNT(*) AS n FROM events WHERE customer = $customer\n'
+    )
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "snowledger", "serve", "--no-uploader"],
+        env=cli.environment({"SNOWLEDGER_TEMPLATES_DIR": str(cli.folder)}),
+        cwd=cli.folder,
+    )
+    async with Client(stdio_client(server)) as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+    assert "own" in tools["submit_query"].input_schema["properties"]["template"]["enum"]
+
+
 def test_an_uploader_started_by_serve_leaves_its_reason_in_its_log(cli: Cli) -> None:
     log = cli.folder / "uploader.log"
     cli.run("upload", "--exit-when-unused", "--log-file", log, code=3, SNOWLEDGER_LOG_LEVEL="loud")

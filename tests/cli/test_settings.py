@@ -51,6 +51,16 @@ def test_defaults_work_without_any_setting() -> None:
     assert settings.backpressure_threshold_ms == 120_000
     assert settings.max_queue_bytes == 50 * 1024 * 1024
     assert settings.snow_connection is None
+    assert settings.context_max_age_s == 300
+    assert settings.context_refresh_s == 120
+    assert settings.templates_dir is None
+    assert settings.query_time_limit_s == 30
+    assert settings.query_concurrency == 2
+    assert settings.query_row_cap == 1_000_000
+    assert settings.query_byte_cap == 256 * 1024 * 1024
+    assert settings.artifact_max_age_days == 90
+    assert settings.artifact_max_bytes == 5 * 1024**3
+    assert settings.credits_per_hour_limit == 100
 
 
 def test_flags_win_over_environment_over_file_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +115,10 @@ def test_file_is_named_or_here_or_the_users_and_only_the_first_counts(
 def test_paths_in_a_file_start_from_its_folder_and_others_from_the_current_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SNOWLEDGER_CONFIG", str(write('home = "spool"\n', "etc/settings.toml")))
+    content = 'home = "spool"\ntemplates_dir = "sql"\n'
+    monkeypatch.setenv("SNOWLEDGER_CONFIG", str(write(content, "etc/settings.toml")))
     assert load_settings().home == tmp_path / "etc" / "spool"
+    assert load_settings().templates_dir == tmp_path / "etc" / "sql"
     assert load_settings(home=Path("spool")).home == tmp_path / "spool"
     assert load_settings(home=Path("~/spool")).home == tmp_path / "spool"
 
@@ -133,7 +145,21 @@ def test_allowed_customers_is_a_list_in_the_file_and_commas_in_the_environment(
         ("BACKPRESSURE_THRESHOLD", "0", "milliseconds, a whole number above 0"),
         ("MAX_QUEUE_SIZE", "-1", "bytes above 0, such as 52428800 or 50MiB"),
         ("MAX_QUEUE_SIZE", "much", "bytes above 0, such as 52428800 or 50MiB"),
+        ("SNOWLEDGER_CONTEXT_MAX_AGE_S", "0", "seconds, a number above 0"),
+        ("SNOWLEDGER_CONTEXT_MAX_AGE_S", "inf", "seconds, a number above 0"),
+        ("SNOWLEDGER_CONTEXT_REFRESH_S", "-1", "seconds, a number from 0"),
+        ("SNOWLEDGER_CONTEXT_REFRESH_S", "often", "seconds, a number from 0"),
         ("SNOWLEDGER_HOME", "~nobody-has-this-name/spool", "the path of a folder"),
+        ("SNOWLEDGER_TEMPLATES_DIR", "what?", "the path of a folder, without ?"),
+        ("SNOWLEDGER_QUERY_TIME_LIMIT_S", "0", "seconds, a number above 0, at most 86400"),
+        ("SNOWLEDGER_QUERY_TIME_LIMIT_S", "nan", "seconds, a number above 0"),
+        ("SNOWLEDGER_QUERY_CONCURRENCY", "17", "a whole number from 1 to 16"),
+        ("SNOWLEDGER_QUERY_CONCURRENCY", "1.5", "a whole number from 1 to 16"),
+        ("SNOWLEDGER_QUERY_ROW_CAP", "0", "rows, a whole number from 1 to 1000000000"),
+        ("SNOWLEDGER_QUERY_BYTE_CAP", "0", "bytes from 1 to 1TiB, such as 268435456 or 256MiB"),
+        ("SNOWLEDGER_ARTIFACT_MAX_AGE_DAYS", "40000", "days, a number above 0, at most 36500"),
+        ("SNOWLEDGER_ARTIFACT_MAX_BYTES", "2 PiB", "bytes from 1 to 1PiB, such as 5368709120 or 5GiB"),
+        ("SNOWLEDGER_CREDITS_PER_HOUR_LIMIT", "-1", "credits, a number above 0"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_is_accepted(

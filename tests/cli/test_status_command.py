@@ -26,6 +26,8 @@ STATUS = UploaderStatus(
     dead_letters=1,
     problem="the file is locked",
     last_batch=BatchStatus("ab" * 32, 15, 10, "2026-11-21T03:59:00.000000Z", 0.2, 1.25),
+    contexts_as_of="2026-11-21T03:58:00.000000Z",
+    contexts_problem="the disk is full",
 )
 
 
@@ -63,6 +65,8 @@ def test_an_empty_spool_where_nothing_ever_ran(cli: Cli) -> None:
             "inserted": None,
             "dead_letters": None,
             "last_batch": None,
+            "contexts_as_of": None,
+            "contexts_problem": None,
         },
         "servers": 0,
         "dead_letters": {"total": 0, "damaged": 0, "rejected": 0},
@@ -95,12 +99,16 @@ def test_what_waits_who_works_and_what_was_set_aside(cli: Cli) -> None:
     assert report["servers"] == 1
     assert report["dead_letters"] == {"total": 2, "damaged": 1, "rejected": 1}
 
+    assert report["uploader"]["contexts_as_of"] == "2026-11-21T03:58:00.000000Z"
+    assert report["uploader"]["contexts_problem"] == "the disk is full"
+
     lines = {line[:14].strip(): line[14:] for line in text.splitlines()}
     assert lines["queue"].startswith("3 events, ")
     assert lines["uploader"] == f"waiting, process {os.getpid()}"
     assert lines["problem"] == "the file is locked"
     assert lines["last batch"] == "15 events, 10 new, at 2026-11-21T03:59:00.000000Z"
     assert lines["lag"] == "1.2 s from logged to queryable"
+    assert lines["contexts"] == "as of 2026-11-21T03:58:00.000000Z; the disk is full"
     assert lines["dead letters"] == "2 (1 damaged, 1 rejected)"
 
 
