@@ -26,8 +26,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## watch an event travel from the server to an embedded warehouse
 	@$(BIN)/snowledger demo
 
+# Two at a time: many tests wait for processes. A file's tests share what is costly to make.
 test: setup ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup ## check format, lint, types and import rules
 	@$(BIN)/ruff format --check .
@@ -39,8 +40,8 @@ fix: setup ## format, and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## measure latency, append rate, ingestion lag and drain rate
-	@for name in latency append lag drain; do $(BIN)/python bench/$$name.py || missed=1; done; exit $${missed:-0}
+bench: setup ## measure latency, append rate, ingestion lag, drain rate, contexts and queries
+	@for name in latency append lag drain context queries; do $(BIN)/python bench/$$name.py || missed=1; done; exit $${missed:-0}
 
 # The resolver lives in a throw-away environment: it is no dependency of the project.
 lock: ## write requirements.lock anew (LOCKFLAGS=--upgrade for the newest versions)

@@ -1,31 +1,45 @@
-"""A durable log_event over stdio against a no-op tool on the same transport: ``python bench/latency.py``.
+"""log_event, get_context and submit_query over stdio against a no-op tool: ``python bench/latency.py``.
 
-The client is a bare pipe and a JSON parser, so that its own cost does not flatter the ratio. Blocks of calls to both
-servers and of bare flushes alternate.
+The client is a bare pipe, so that its own cost does not flatter the ratio. Blocks of calls to both servers alternate;
+between them lie bare flushes and commits.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
 import mcp_types as types
 import orjson
-from bench.harness import make_event, percentile, start
+from bench.harness import ORIGIN, make_event, percentile, start
+
+from snowledger_queue import Tickets, new_event, open_spool, open_writer, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from bench.harness import Report
 
 BLOCK = 100
 """Calls before the other server's turn."""
 
-RATIO_TARGET, ABSOLUTE_TARGET_MS = 2.0, 10.0
+CONTEXT_BYTES = 16 * 1024
+INSIGHTS = 100
+"""More than fit into 16 KiB, so that the answer is as large as it may be."""
+
+PIPE_BYTES = 128 * 1024
+"""A whole answer is read at once."""
+
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 
 
@@ -43,6 +57,7 @@ class StdioClient:
             [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=PIPE_BYTES,
             env={**os.environ, **environment},
         )
         info = {"name": "bench", "version": "0"}
@@ -58,15 +73,47 @@ class StdioClient:
 
     def request(self, method: str, **params: Any) -> dict[str, Any]:
         """Send one request and wait for its answer."""
+        return self.timed(method, **params)[1]
+
+    def timed(self, method: str, **params: Any) -> tuple[float, dict[str, Any]]:
+        """Send one request; return the milliseconds until its answer was there, and the answer."""
         self._next_id += 1
         if self._meta:
             params["_meta"] = self._meta
-        self._send({"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params})
         assert self._process.stdout is not None
-        answer: dict[str, Any] = orjson.loads(self._process.stdout.readline())
+        begun = time.perf_counter()
+        self._send({"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params})
+        line = self._process.stdout.readline()
+        elapsed_ms = (time.perf_counter() - begun) * 1000
+        answer: dict[str, Any] = orjson.loads(line)
         if answer.get("id") != self._next_id or "error" in answer or answer["result"].get("isError"):
             raise RuntimeError(answer)
-        return answer
+        return elapsed_ms, answer
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._process.pid
+
+    def pipeline(self, calls: Iterable[dict[str, Any]], in_flight: int = 64) -> None:
+        """Call tools, so many at once, until all are answered."""
+        assert self._process.stdout is not None
+        waiting = 0
+        for call in calls:
+            self._next_id += 1
+            self._send({"jsonrpc": "2.0", "id": self._next_id, "method": "tools/call", "params": call})
+            waiting += 1
+            if waiting == in_flight:
+                self._answered()
+                waiting -= 1
+        for _ in range(waiting):
+            self._answered()
+
+    def _answered(self) -> None:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if b'"isError":false' not in line:
+            raise RuntimeError(line[:500])
 
     def close(self) -> None:
         """End the server by the end of its input."""
@@ -82,16 +129,43 @@ class StdioClient:
         self._process.stdin.flush()
 
 
-def _calls(client: StdioClient, tool: str, times: int) -> Iterator[float]:
-    """Call the tool so often; yield each call's milliseconds."""
-    for number in range(times):
-        arguments = {
-            "activity": "cdesk.tool_called",
-            "feature_json": {"tool": "search", "latency_ms": number % 500, "ok": True},
-        }
-        begun = time.perf_counter()
-        client.request("tools/call", name=tool, arguments=arguments)
-        yield (time.perf_counter() - begun) * 1000
+class Times(NamedTuple):
+    """Milliseconds of each call."""
+
+    noop: list[float]
+    flush: list[float]
+    """One fdatasync of an event's bytes."""
+    log_event: list[float]
+    get_context: list[float]
+    commit: list[float]
+    """One SQLite commit of a ticket's bytes."""
+    submit_query: list[float]
+
+
+class Tool(NamedTuple):
+    """How long a tool's calls took, and what it is measured against."""
+
+    name: str
+    taken: list[float]
+    target_ms: int
+    against: str
+    floor_ms: float
+    ratio_target: float
+
+    def report(self, report: Report, era: str) -> None:
+        p95 = percentile(self.taken, 95)
+        ratio = p95 / self.floor_ms
+        report.row(f"{era}: {self.name}, p50", percentile(self.taken, 50), "ms")
+        report.row(f"{era}: {self.name}, p95", p95, "ms", f"< {self.target_ms} ms", met=p95 < self.target_ms)
+        report.row(f"{era}: {self.name}, p99", percentile(self.taken, 99), "ms")
+        target = f"<= {self.ratio_target}"
+        report.row(f"{era}:   p95 ratio to {self.against}", ratio, "", target, met=ratio <= self.ratio_target)
+
+
+def _calls(client: StdioClient, tool: str, arguments: dict[str, Any]) -> Iterator[float]:
+    """Call the tool a block of times; yield each call's milliseconds."""
+    for _ in range(BLOCK):
+        yield client.timed("tools/call", name=tool, arguments=arguments)[0]
 
 
 def _flush(descriptor: int, line: bytes) -> float:
@@ -101,53 +175,124 @@ def _flush(descriptor: int, line: bytes) -> float:
     return (time.perf_counter() - begun) * 1000
 
 
-def _measure(era: str, home: Path, calls: int) -> tuple[list[float], list[float], list[float]]:
-    noop = StdioClient(era, "-m", "bench.noop_server", environment={})
-    ours = StdioClient(
-        era, "-m", "snowledger", "serve", "--no-uploader", environment={"SNOWLEDGER_HOME": str(home / era)}
+def _commit(database: sqlite3.Connection, row: bytes) -> float:
+    begun = time.perf_counter()
+    database.execute("INSERT INTO tickets VALUES (?)", (row,))  # commits by itself
+    return (time.perf_counter() - begun) * 1000
+
+
+def _open_database(path: Path) -> sqlite3.Connection:
+    """A database in the mode of state.db."""
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("CREATE TABLE tickets (content BLOB)")
+    return database
+
+
+def _row_bytes(tickets: Tickets) -> int:
+    [ticket] = tickets.list(None, 1)
+    return sum(len(str(value)) for value in ticket if value is not None)
+
+
+def _submissions(client: StdioClient, tickets: Tickets, block: int) -> Iterator[float]:
+    """Submit a block of queries, no two alike; they are cancelled afterwards, for a customer may have a hundred."""
+    for number in range(BLOCK):
+        arguments = {"template": "activity_counts", "params": {"since": 3_600 + block * BLOCK + number}}
+        yield client.timed("tools/call", name="submit_query", arguments=arguments)[0]
+    now = timestamp(datetime.now(UTC))
+    for on in (True, False):
+        tickets.set_kill_switch(on=on, reason="the next block", by="operator", now=now)
+
+
+async def _fill(home: Path, customer: str) -> None:
+    """Log insights, for a context of more than 16 KiB."""
+    insights = [
+        new_event(
+            ORIGIN,
+            activity="cdesk.insight_recorded",
+            customer=customer,
+            feature_json={
+                "subject": f"product/{number}",
+                "metric": "mrr_usd",
+                "value": 1000.5 + number,
+                "provenance_query_hash": hashlib.sha256(str(number).encode()).hexdigest(),
+                "valid_from": None,
+                "valid_to": None,
+                "verified": False,
+            },
+        )
+        for number in range(INSIGHTS)
+    ]
+    async with open_writer(open_spool(home)) as writer:
+        await writer.append(insights)
+
+
+def _measure(era: str, home: Path, calls: int) -> Times:
+    environment = {"SNOWLEDGER_HOME": str(home / era), "SNOWLEDGER_CUSTOMER": "bench"}
+    anyio.run(_fill, home / era, "bench")
+    subprocess.run(
+        [sys.executable, "-m", "snowledger", "upload", "--once"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **environment},
     )
+    noop = StdioClient(era, "-m", "bench.noop_server", environment={})
+    ours = StdioClient(era, "-m", "snowledger", "serve", "--no-uploader", environment=environment)
     descriptor = os.open(home / "raw", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     line = make_event(0).line
-    floor: list[float] = []
-    flush: list[float] = []
-    durable: list[float] = []
+    event = {"activity": "cdesk.tool_called", "feature_json": {"tool": "search", "latency_ms": 412, "ok": True}}
+    context = {"max_bytes": CONTEXT_BYTES}
+    times = Times([], [], [], [], [], [])
+    tickets = Tickets(open_spool(home / era))
+    database = _open_database(home / f"{era}.db")
     try:
-        list(_calls(noop, "noop", BLOCK))  # warm both
-        list(_calls(ours, "log_event", BLOCK))
-        for _ in range(calls // BLOCK):
-            for taken in _calls(noop, "noop", BLOCK):
-                floor.append(taken)
+        size = len(ours.request("tools/call", name="get_context", arguments=context)["result"]["content"][0]["text"])
+        if not CONTEXT_BYTES * 0.95 < size <= CONTEXT_BYTES:
+            raise RuntimeError(f"the context has {size} bytes")
+        list(_calls(noop, "noop", event))  # warm all
+        list(_calls(ours, "log_event", event))
+        list(_calls(ours, "get_context", context))
+        list(_submissions(ours, tickets, 0))
+        row = b"x" * _row_bytes(tickets)
+        for block in range(1, calls // BLOCK + 1):
+            for taken in _calls(noop, "noop", event):
+                times.noop.append(taken)
                 # Between calls as well, for a flush after a pause is slower than one in a tight loop.
-                flush.append(_flush(descriptor, line))
-            durable += _calls(ours, "log_event", BLOCK)
+                times.flush.append(_flush(descriptor, line))
+            for _ in _calls(noop, "noop", event):
+                times.commit.append(_commit(database, row))
+            times.submit_query.extend(_submissions(ours, tickets, block))
+            times.log_event.extend(_calls(ours, "log_event", event))
+            # The first is not warm: it sees what the calls before it have logged.
+            ours.request("tools/call", name="get_context", arguments=context)
+            times.get_context.extend(_calls(ours, "get_context", context))
     finally:
+        tickets.close()
+        database.close()
         os.close(descriptor)
         noop.close()
         ours.close()
-    return floor, flush, durable
+    return times
 
 
 def main() -> int:
-    report, options = start("Latency of a durable log_event over stdio", _options)
+    report, options = start("Latency of log_event, get_context and submit_query over stdio", _options)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         for era in (LEGACY, MODERN):
-            floor, flush, durable = _measure(era, Path(folder).resolve(), options.calls)
-            limit = RATIO_TARGET * (percentile(floor, 95) + percentile(flush, 95))
-            report.row(f"{era}: no-op tool, p50", percentile(floor, 50), "ms")
-            report.row(f"{era}: no-op tool, p95", percentile(floor, 95), "ms")
-            report.row(f"{era}: one fdatasync, p95", percentile(flush, 95), "ms")
-            p95 = percentile(durable, 95)
-            report.row(f"{era}: log_event, p50", percentile(durable, 50), "ms")
-            report.row(
-                f"{era}: log_event, p95",
-                p95,
-                "ms",
-                f"< {ABSOLUTE_TARGET_MS:.0f} ms",
-                met=p95 < ABSOLUTE_TARGET_MS,
-            )
-            report.row(f"{era}: log_event, p99", percentile(durable, 99), "ms")
-            ratio = p95 / (percentile(floor, 95) + percentile(flush, 95))
-            report.row(f"{era}:   p95 ratio to no-op + fdatasync", ratio, "", f"<= {RATIO_TARGET}", met=p95 <= limit)
+            times = _measure(era, Path(folder).resolve(), options.calls)
+            noop_p95, flush_p95 = percentile(times.noop, 95), percentile(times.flush, 95)
+            commit_p95 = percentile(times.commit, 95)
+            report.row(f"{era}: no-op tool, p50", percentile(times.noop, 50), "ms")
+            report.row(f"{era}: no-op tool, p95", noop_p95, "ms")
+            report.row(f"{era}: one fdatasync, p95", flush_p95, "ms")
+            report.row(f"{era}: one SQLite commit, p95", commit_p95, "ms")
+            for tool in (
+                Tool("log_event", times.log_event, 10, "no-op + fdatasync", noop_p95 + flush_p95, 2.0),
+                Tool("get_context", times.get_context, 25, "no-op, warm, 16 KiB", noop_p95, 1.3),
+                Tool("submit_query", times.submit_query, 50, "no-op + SQLite commit", noop_p95 + commit_p95, 2.0),
+            ):
+                tool.report(report, era)
     return report.finish()
 
 

@@ -94,17 +94,18 @@ class Ledger:
         return []
 
     def delivered(self) -> list[tuple[str, dict[str, Any]]]:
-        """Id and content of every event in the warehouse, receipts left out."""
+        """Id and content of every event in the warehouse, snowledger's own left out."""
         found = self.rows("SELECT activity_id, payload FROM activities.raw_events")
         events = [(str(name), json.loads(payload)) for name, payload in found]
-        return [(name, event) for name, event in events if event["activity"] != "cdesk.batch_loaded"]
+        return [(name, event) for name, event in events if event["customer"] != "snowledger"]
 
     def dead_letters(self) -> list[DeadLetter]:
         return list(DeadLetterBox(self.spool).letters())
 
     def queued(self) -> list[bytes]:
-        """Lines in sealed segments."""
-        return [line for found in self.spool.sealed_segments() for line in found.path.read_bytes().splitlines()]
+        """Lines in sealed segments, snowledger's own left out."""
+        lines = [line for found in self.spool.sealed_segments() for line in found.path.read_bytes().splitlines()]
+        return [line for line in lines if b'"customer":"snowledger"' not in line]
 
     def processes(self, command: str = "") -> list[psutil.Process]:
         """The live processes on this spool that run the command."""

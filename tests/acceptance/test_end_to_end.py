@@ -57,6 +57,8 @@ def test_the_demo_shows_what_arrived_and_leaves_nothing_behind(ledger: Ledger) -
         "p50",
         "p95",
         "1 call refused",
+        "get_context recalls",
+        "5 insights in",
         "from logged to loaded",
         "activities.events",
         "cdesk.tool_called",
