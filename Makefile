@@ -41,7 +41,7 @@ fix: setup ## format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix .
 
 bench: setup ## measure latency, append rate, ingestion lag, drain rate, contexts and queries
-	@for name in latency append lag drain context queries; do $(BIN)/python bench/$$name.py || missed=1; done; exit $${missed:-0}
+	@for name in latency append lag drain context queries results; do $(BIN)/python bench/$$name.py || missed=1; done; exit $${missed:-0}
 
 # The resolver lives in a throw-away environment: it is no dependency of the project.
 lock: ## write requirements.lock anew (LOCKFLAGS=--upgrade for the newest versions)

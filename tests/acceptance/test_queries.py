@@ -158,6 +158,15 @@ async def test_a_server_by_itself_sees_to_it_that_queries_are_run(ledger: Ledger
     await anyio.to_thread.run_sync(wait_until, lambda: ledger.processes() == [])
 
 
+def test_queries_run_again_when_state_db_was_deleted_under_an_idle_uploader(ledger: Ledger) -> None:
+    import_events(ledger, acme=3)
+    ledger.start("upload")
+    wait_until(lambda: ledger.home.exists() and ledger.spool.state.exists() and not ledger.queued(), "it is idle")
+    for name in ("state.db", "state.db-wal", "state.db-shm"):
+        (ledger.home / name).unlink(missing_ok=True)
+    assert "cdesk.tool_called" in ledger.run("query", "activity_counts", "since=365d").stdout
+
+
 async def test_a_result_is_cut_off_at_the_cap_and_says_so(ledger: Ledger) -> None:
     import_events(ledger, acme=900)
     async with Client(ledger.server(), mode="auto") as client:

@@ -19,7 +19,7 @@ from anyio import to_thread
 from snowledger_ddl import TemplateError, bound_parameters, executable, reserved_parameters
 
 from ._duckdb_errors import public, query_error
-from ._errors import QueryFailedError, UploaderError, WarehouseUnavailableError
+from ._errors import QueryFailedError, UploaderError, WarehouseRefusedError, WarehouseUnavailableError
 from ._warehouse import SAMPLE_ROWS, Query, QueryAnswer
 
 if TYPE_CHECKING:
@@ -106,8 +106,9 @@ class DuckDBQuery:
         except duckdb.Error as error:
             self._file.failed(error)
             raise query_error(error, self._file.path, shared=self._file.shared) from error
-        except WarehouseUnavailableError as error:
-            raise WarehouseUnavailableError(public(str(error))) from error
+        except (WarehouseRefusedError, WarehouseUnavailableError) as error:
+            # The first line: what follows is the statement that failed.
+            raise type(error)(public(str(error).splitlines()[0])) from error
         except OSError as error:
             message = f"the result cannot be written: {error.strerror or type(error).__name__}"
             raise WarehouseUnavailableError(message) from error

@@ -254,6 +254,8 @@ class QueryRunner:
             if self._problem != str(error):
                 log.warning("no query can be run: %s", error)
             self._problem = str(error)
+            if not self._running:
+                self._recovered = False  # which also makes a file that is missing
             self._look_at = time.monotonic() + STATE_RETRY_S
         return look
 

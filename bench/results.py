@@ -1,4 +1,4 @@
-"""The query runner: a small query from its ticket to its result, and a large result: ``python bench/query.py``.
+"""The query runner: a small query from its ticket to its result, and a large result: ``python bench/results.py``.
 
 The real ``snowledger upload``; tickets are submitted as a server does it, without the server.
 """
