@@ -12,6 +12,7 @@ import getpass
 import os
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -261,7 +262,8 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         if name not in Settings.model_fields:
             raise SettingsError(f"{path}: {settings_errors.unknown('setting', name, Settings.model_fields)}")
         if Settings.model_fields[name].annotation in _PATHS and isinstance(value, str) and value:
-            values[name] = path.parent / Path(value).expanduser()
+            with suppress(RuntimeError):  # nobody has that name: refused where every path is checked
+                values[name] = path.parent / Path(value).expanduser()
     return values
 
 

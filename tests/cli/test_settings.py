@@ -182,6 +182,7 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_accepted(
         ("backpressure_threshold_ms = true", "backpressure_threshold_ms in {file}: True is not accepted"),
         ("max_queue_bytes = [1]", "setting max_queue_bytes in {file}: [1] is not accepted"),
         ('home = ""', "setting home in {file}: '' is not accepted"),
+        ('duckdb_path = "~nobody-has-this-name/x"', "setting duckdb_path in {file}: '~nobody-has-this-name/x' is not"),
         ('home = "a\\u0000b"', "setting home in {file}: "),
         ('warehuose = "duckdb"', "{file}: unknown setting warehuose (did you mean warehouse?)"),
         ('SNOWLEDGER_HOME = "/x"', "{file}: unknown setting SNOWLEDGER_HOME"),
