@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from snowledger_queue import ContextStore, DeadLetterBox, OsFilesystem, RunnerTickets
-from snowledger_uploader import Artifacts, Drain, DuckDBWarehouse, UploaderConfig, _duckdb, run
-from snowledger_uploader._duckdb_query import DuckDBQuery
+from snowledger_uploader import Artifacts, Drain, DuckDBWarehouse, UploaderConfig, run
+from snowledger_uploader._duckdb import _warehouse
+from snowledger_uploader._duckdb._query import DuckDBQuery
 
 POINTS = {
     "before the load": (DuckDBWarehouse, "_load", False),
-    "inside the transaction": (_duckdb, "receipt_event", False),
+    "inside the transaction": (_warehouse, "receipt_event", False),
     "after the commit": (DuckDBWarehouse, "_load", True),
     "before the fold": (ContextStore, "fold", False),
     "after the fold": (ContextStore, "fold", True),

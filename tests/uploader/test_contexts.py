@@ -309,7 +309,7 @@ async def test_contexts_that_are_folded_in_parts_equal_those_folded_at_once(
         await whole.close()
         before = [context(spool, customer)._replace(as_of=None) for customer in ("acme", "b")]
         spool.state.unlink()
-        name = {"chunks": "_duckdb_changes.CHUNK_ROWS", "lines": "_contexts.FOLD_LINES"}[parts]
+        name = {"chunks": "_duckdb._changes.CHUNK_ROWS", "lines": "_contexts.FOLD_LINES"}[parts]
         monkeypatch.setattr(f"snowledger_uploader.{name}", 4)
         again = contexts(spool, real)
         await again.refresh("interval")
@@ -322,7 +322,7 @@ async def test_contexts_that_are_folded_in_parts_equal_those_folded_at_once(
 async def test_a_long_rebuild_stops_when_told_and_goes_on_later(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snowledger_uploader._duckdb_changes.CHUNK_ROWS", 4)
+    monkeypatch.setattr("snowledger_uploader._duckdb._changes.CHUNK_ROWS", 4)
     async with opened(tmp_path / "warehouse.duckdb") as real:
         for number in range(4):
             await real.load(batch_of(tmp_path, lines(3, number * 3)))

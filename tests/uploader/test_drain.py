@@ -169,7 +169,7 @@ async def test_an_error_that_is_not_a_row_s_sets_no_row_aside(
 ) -> None:
     seal(spool, sample_lines(3))
     # DuckDB raises the same class for a malformed row and for an option that it does not know.
-    monkeypatch.setattr("snowledger_uploader._duckdb_file.MEMORY_LIMIT", "a lot")
+    monkeypatch.setattr("snowledger_uploader._duckdb._file.MEMORY_LIMIT", "a lot")
     path = tmp_path / "warehouse.duckdb"
     with pytest.raises(UploaderError) as caught:
         await drain(spool, DuckDBWarehouse(path, spool.work, ORIGIN), give_up_after_s=0.01)

@@ -176,7 +176,7 @@ async def test_small_steps_bring_the_same_as_one(
             await load(warehouse, tmp_path, *(logged(name, "cdesk.insight_recorded") for name in names), logged())
         whole, calls = await read_all(warehouse)
         assert calls == 1
-        monkeypatch.setattr(f"snowledger_uploader._duckdb_changes.{limit}", 5)
+        monkeypatch.setattr(f"snowledger_uploader._duckdb._changes.{limit}", 5)
         parts, calls = await read_all(warehouse)
     assert calls == {"CHUNK_ROWS": 3, "CHUNK_BYTES": 6}[limit]
     assert parts == whole

@@ -176,7 +176,7 @@ async def test_a_load_cancelled_before_its_commit_rolls_back(
         connection = warehouse._require()
         connection.execute("SELECT count(*) FROM range(20000000000) AS a(x) WHERE hash(x) = 1")
 
-    monkeypatch.setattr("snowledger_uploader._duckdb.receipt_event", slow_receipt)
+    monkeypatch.setattr("snowledger_uploader._duckdb._warehouse.receipt_event", slow_receipt)
     batch = batch_of(tmp_path, sample_lines(5))
     async with opened(path) as warehouse:
         async with anyio.create_task_group() as tasks:

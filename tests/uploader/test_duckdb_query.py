@@ -357,8 +357,8 @@ async def test_the_statement_cannot_write(path: Path, tmp_path: Path, templates:
     await load(path, tmp_path, [event(1)])
     with pytest.MonkeyPatch.context() as patch:
         inserting = "DELETE FROM activities.raw_events RETURNING activity_id"
-        patch.setattr("snowledger_uploader._duckdb_query.executable", lambda *_args, **_more: inserting)
-        patch.setattr("snowledger_uploader._duckdb_query.reserved_parameters", lambda *_args, **_more: {})
+        patch.setattr("snowledger_uploader._duckdb._query.executable", lambda *_args, **_more: inserting)
+        patch.setattr("snowledger_uploader._duckdb._query.reserved_parameters", lambda *_args, **_more: {})
         with pytest.raises(QueryFailedError):
             await asked(path, tmp_path, "counts", templates)
     assert rows(path, "SELECT count(*) FROM activities.raw_events") == [(2,)]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import duckdb
 
 from snowledger_ddl import DdlError, apply
-
-from ._errors import WarehouseRefusedError, WarehouseUnavailableError
+from snowledger_uploader._errors import WarehouseRefusedError, WarehouseUnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MEMORY_LIMIT = "256MB"
-"""Half of the uploader's 512 MiB. A batch of ``_duckdb.BATCH_BYTES`` of small events fits; one that does not is halved.
+"""Half of the uploader's 512 MiB. A batch of ``_warehouse.BATCH_BYTES`` of small events fits; one that does not
+is halved.
 """
 
 MAX_THREADS = 4

@@ -17,16 +17,21 @@ import duckdb
 from anyio import to_thread
 
 from snowledger_ddl import TemplateError, bound_parameters, executable, reserved_parameters
+from snowledger_uploader._errors import (
+    QueryFailedError,
+    UploaderError,
+    WarehouseRefusedError,
+    WarehouseUnavailableError,
+)
+from snowledger_uploader._warehouse import SAMPLE_ROWS, Query, QueryAnswer
 
-from ._duckdb_errors import public, query_error
-from ._errors import QueryFailedError, UploaderError, WarehouseRefusedError, WarehouseUnavailableError
-from ._warehouse import SAMPLE_ROWS, Query, QueryAnswer
+from ._errors import public, query_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ._duckdb_file import DuckDBFile
+    from ._file import DuckDBFile
 
 PART_BYTES = "4MB"
 """How much a result may grow beyond its cap before it is stopped, and what is counted at a time."""
@@ -35,7 +40,7 @@ _ROW_GROUP = "ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '8MB'"
 """What is in memory of each file: rows of 2 KB fill the default of 122,880 rows with 250 MB."""
 
 ASSEMBLY_MEMORY = "128MB"
-"""For putting the parts together, beside ``_duckdb_file.MEMORY_LIMIT``; it takes some 10 MB more than a row group."""
+"""For putting the parts together, beside ``_file.MEMORY_LIMIT``; it takes some 10 MB more than a row group."""
 
 LOOK_S = 0.05
 """How often the parts are looked at, and a statement that shall end is interrupted: once may fall between two."""

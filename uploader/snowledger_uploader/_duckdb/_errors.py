@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from ._errors import (
+from snowledger_uploader._errors import (
     BatchTooLargeError,
     QueryFailedError,
     UploaderError,

@@ -13,19 +13,14 @@ import duckdb
 from anyio import to_thread
 
 from snowledger_queue import Origin, OsFilesystem, timestamp
+from snowledger_uploader._errors import BatchTooLargeError, RowsRejectedError, UploaderError, WarehouseUnavailableError
+from snowledger_uploader._receipt import read_receipt, receipt_event, receipt_id
+from snowledger_uploader._warehouse import Batch, Query, QueryAnswer, Receipt
 
-from . import _duckdb_changes
-from ._duckdb_errors import first_line, load_error
-from ._duckdb_file import DuckDBFile
-from ._duckdb_query import run_query
-from ._errors import (
-    BatchTooLargeError,
-    RowsRejectedError,
-    UploaderError,
-    WarehouseUnavailableError,
-)
-from ._receipt import read_receipt, receipt_event, receipt_id
-from ._warehouse import Batch, Query, QueryAnswer, Receipt
+from . import _changes
+from ._errors import first_line, load_error
+from ._file import DuckDBFile
+from ._query import run_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,7 +190,7 @@ class DuckDBWarehouse:
         return None if row is None else read_receipt(row[0])
 
     def _changes(self, cursor: str | None) -> Changes:
-        return _duckdb_changes.changes(self._require(), cursor)
+        return _changes.changes(self._require(), cursor)
 
     def _require(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None:
