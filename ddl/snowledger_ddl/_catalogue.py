@@ -35,9 +35,10 @@ class _File(NamedTuple):
         return self.stem.partition(".")[0]
 
 
-def load_templates(folder: Path | None = None) -> Catalogue:
+def load_templates(folder: Path | None = None, database: str | None = None) -> Catalogue:
     """The package's templates, and those of the user's folder, which replace one of ours only by ``override = true``.
 
+    ``database`` is DuckDB's name for its file, if that is asked: ``database.table`` would be one of the schema main.
     Reads front matters only; whether the statements are any good is said by ``check_templates``. A bad file becomes a
     problem and the others load. Never raises.
     """
@@ -49,7 +50,7 @@ def load_templates(folder: Path | None = None) -> Catalogue:
         except OSError as error:
             problems.append(TemplateProblem(str(folder), 0, f"the folder cannot be read: {error.strerror or error}"))
         else:
-            theirs, more = _load(files)
+            theirs, more = _load(files, database)
             problems.extend(more)
     for name, template in theirs.items():
         if name in ours and not template.override:
@@ -60,7 +61,7 @@ def load_templates(folder: Path | None = None) -> Catalogue:
     return Catalogue(dict(sorted(ours.items())), tuple(problems))
 
 
-def _load(files: list[_File]) -> tuple[dict[str, Template], list[TemplateProblem]]:
+def _load(files: list[_File], database: str | None = None) -> tuple[dict[str, Template], list[TemplateProblem]]:
     problems: list[TemplateProblem] = []
     bases: list[tuple[_File, str]] = []
     texts: dict[str, dict[str, str]] = {}
@@ -81,7 +82,8 @@ def _load(files: list[_File]) -> tuple[dict[str, Template], list[TemplateProblem
     for file, content in bases:
         if file.name not in spoilt:
             try:
-                templates[file.name] = read_template(file.name, content, file.source, texts.get(file.name, {}))
+                found = texts.get(file.name, {})
+                templates[file.name] = read_template(file.name, content, file.source, found, database)
             except FrontMatterError as error:
                 problems.append(TemplateProblem(file.source, error.line, str(error)))
     known = spoilt.union(file.name for file, _ in bases)

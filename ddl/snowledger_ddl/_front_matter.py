@@ -36,8 +36,8 @@ _NO_TABLE = re.compile(
 )
 """Tables of the catalog, and names that DuckDB takes for files."""
 
-_HIDDEN_TABLES = {"raw_events", "_ingest_ids", *CONTRACT_VIEWS}
-"""Names that only the contract has."""
+_HIDDEN_TABLES = {"raw_events", "_ingest_ids", "_landing", "events_live", *CONTRACT_VIEWS}
+"""Names that the contract and its loader have, whose schema may have any name on Snowflake."""
 
 _KEYS = {"answers", "scope", "row_limit", "example", "tables", "override", "params"}
 _COMMON_KEYS = {"type", "default", "description"}
@@ -56,15 +56,17 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def read_template(name: str, content: str, source: str, dialect_texts: Mapping[str, str]) -> Template:
-    """The template that a file holds.
+def read_template(
+    name: str, content: str, source: str, dialect_texts: Mapping[str, str], database: str | None = None
+) -> Template:
+    """The template that a file holds. ``database`` as ``load_templates``.
 
     Raises:
         FrontMatterError: the file holds none, or one that contradicts itself.
     """
     lines = content.split("\n")
     matter = _front_matter(lines)
-    return _Reader(matter).template(name, _statement(lines, len(matter) + 2), source, dialect_texts)
+    return _Reader(matter, database).template(name, _statement(lines, len(matter) + 2), source, dialect_texts)
 
 
 def _front_matter(lines: Sequence[str]) -> list[str]:
@@ -94,8 +96,9 @@ def _statement(lines: Sequence[str], first: int) -> tuple[str, int]:
 class _Reader:
     """Reads one front matter; a problem is raised with the line of the key that it is about."""
 
-    def __init__(self, matter: Sequence[str]) -> None:
+    def __init__(self, matter: Sequence[str], database: str | None) -> None:
         self._matter = matter
+        self._database = database
         try:
             self._keys = tomllib.loads("\n".join(matter))
         except tomllib.TOMLDecodeError as error:
@@ -196,8 +199,10 @@ class _Reader:
             if not isinstance(table, str) or _TABLE.fullmatch(table) is None:
                 raise self._wrong((), "tables", f"tables: {table!r} is no name of the form table or schema.table")
             schema, _, name = table.lower().rpartition(".")
-            is_hidden = schema in _HIDDEN_SCHEMAS or (not schema and name in _HIDDEN_TABLES)
-            if is_hidden or _NO_TABLE.fullmatch(table.lower()):
+            if self._database is not None and schema == self._database.lower():
+                reason = f"{schema} is the DuckDB file itself and no schema; accepted: table or schema.table"
+                raise self._wrong((), "tables", f"tables: {table}: {reason}")
+            if schema in _HIDDEN_SCHEMAS or name in _HIDDEN_TABLES or _NO_TABLE.fullmatch(table.lower()):
                 raise self._wrong((), "tables", f"tables: {table} may not be read directly")
         return tuple(tables)
 

@@ -20,7 +20,7 @@ from sqlglot.errors import ParseError, SqlglotError
 from ._placeholders import placeholders, with_names
 from ._template import CONTRACT_VIEWS, Template
 from ._template_ctes import cte_of, is_plain, wrong_names
-from ._template_functions import called, wrong_call, wrong_column
+from ._template_functions import called, wrong_call, wrong_column, wrong_member
 
 # It warns of what it cannot do; here that is a problem with file and line, told once.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -126,7 +126,10 @@ def _of_part(node: exp.Expr, *, has_own_texts: bool) -> Iterator[str]:
     match node:
         case exp.Func():
             yield from wrong_call(node, has_own_texts=has_own_texts)
+        case exp.Dot():
+            yield from wrong_member(node.expression)
         case exp.Column():
+            yield from wrong_member(node.this)
             yield from wrong_column(node)
         case exp.With() | exp.TableAlias():
             yield from wrong_names(node)

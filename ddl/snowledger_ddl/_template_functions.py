@@ -69,9 +69,17 @@ def wrong_call(function: exp.Func, *, has_own_texts: bool) -> Iterator[str]:
         yield f"{function.sql_name()}: functions that reach beyond the rows are not allowed"
 
 
+def wrong_member(member: exp.Expr) -> Iterator[str]:
+    """Why it may not stand after a dot: a schema may have a function with the name of a known one."""
+    if not isinstance(member, exp.Identifier | exp.Star):
+        yield f"{member.sql('duckdb')}: functions of a schema are not allowed; write name(…) without a dot before it"
+
+
 def wrong_column(column: exp.Column) -> Iterator[str]:
     """Why a column may not be read."""
     if column.args.get("db"):
         yield f"{column.sql()}: name a column by its table's name or alias alone"
+    elif column.table and column.name.lower() == "nextval":
+        yield f"{column.sql()}: sequences are not allowed"
     elif not column.table and _NAMES_OF_SESSION.fullmatch(column.name):
         yield f"{column.name}: {_SESSION_REASON}"

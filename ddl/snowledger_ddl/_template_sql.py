@@ -9,18 +9,22 @@ Needs sqlglot, so it is imported only where a template is checked or run.
 
 from __future__ import annotations
 
-from sqlglot import ErrorLevel, exp, parse_one
-from sqlglot.errors import UnsupportedError
+from sqlglot import ErrorLevel, exp
+from sqlglot.errors import SqlglotError, UnsupportedError
 
 from ._errors import TemplateError
 from ._template import Template, TemplateProblem
 from ._template_check import Flaw, FlawError, contract_tables, flaws, parsed
 from ._template_ctes import rename
+from ._template_snowflake import adapt, check_names, translate
 
 _OWN_DIALECT = "duckdb"
 
+_SCHEMAS = {"duckdb": "activities.", "snowflake": ""}
+"""Where the contract views are; on Snowflake in the session's schema, whose name is configured."""
 
-def rendered(template: Template, dialect: str, row_cap: int, schema: str) -> str:
+
+def rendered(template: Template, dialect: str, row_cap: int) -> str:
     """See ``executable``."""
     text = template.dialect_texts.get(dialect)
     has_own_text = text is not None
@@ -31,9 +35,11 @@ def rendered(template: Template, dialect: str, row_cap: int, schema: str) -> str
         if not wrong:
             names = {node.name for node in tree.find_all(exp.Placeholder)}
             rename(tree)
-            _isolate(tree, template, schema)
-            if dialect != _OWN_DIALECT and not has_own_text:
-                _prepare_translation(tree)
+            if dialect != _OWN_DIALECT:
+                if not has_own_text:
+                    translate(tree)
+                adapt(tree, template)
+            _isolate(tree, template, dialect)
             return _written(_capped(tree, row_cap), dialect, names | {template.isolated_by})
     except FlawError as error:
         wrong = [error.flaw]
@@ -49,15 +55,18 @@ def _problem(template: Template, dialect: str, flaw: Flaw, *, has_own_text: bool
     return TemplateProblem(template.source, template.text_line + max(flaw.line, 1) - 1, flaw.reason)
 
 
-def _isolate(tree: exp.Query, template: Template, schema: str) -> None:
+def _isolate(tree: exp.Query, template: Template, dialect: str) -> None:
     for table in contract_tables(tree):
-        customer = exp.column("customer")
+        customer, bound = exp.column("customer"), exp.Placeholder(this=template.isolated_by)
         condition: exp.Expr
-        if template.isolated_by == "customers":
-            condition = exp.ArrayContains(this=exp.Placeholder(this="customers"), expression=customer)
+        if template.isolated_by == "customer":
+            condition = exp.EQ(this=customer, expression=bound)
+        elif dialect == _OWN_DIALECT:
+            condition = exp.ArrayContains(this=bound, expression=customer)
         else:
-            condition = exp.EQ(this=customer, expression=exp.Placeholder(this="customer"))
-        view = exp.to_table(f"{schema}.{table.name.lower()}")
+            # A list with at least the customer who asks; unlike an array it lets Snowflake pass over partitions.
+            condition = exp.In(this=customer, expressions=[bound])
+        view = exp.to_table(f"{_SCHEMAS[dialect]}{table.name.lower()}")
         narrowed = exp.Subquery(
             this=exp.Select(expressions=[exp.Star()], from_=exp.From(this=view), where=exp.Where(this=condition)),
             alias=table.args.get("alias") or exp.TableAlias(this=table.this.copy()),
@@ -72,7 +81,15 @@ def _capped(tree: exp.Query, row_cap: int) -> exp.Query:
     if limit is None:
         tree.set("limit", exp.Limit(expression=exp.Literal.number(row_cap)))
         return tree
-    # DuckDB keeps the order of a query in FROM that has a limit itself.
+    count = limit.expression
+    if (
+        [key for key, value in limit.args.items() if value] == ["expression"]
+        and isinstance(count, exp.Literal)
+        and count.is_int
+    ):
+        count.replace(exp.Literal.number(min(row_cap, int(count.this))))
+        return tree
+    # DuckDB keeps the order of a query in FROM that has a limit itself; Snowflake does not promise to.
     return exp.Select(
         expressions=[exp.Star()],
         from_=exp.From(this=exp.Subquery(this=tree, alias=exp.TableAlias(this=exp.to_identifier("result")))),
@@ -80,30 +97,13 @@ def _capped(tree: exp.Query, row_cap: int) -> exp.Query:
     )
 
 
-def _prepare_translation(tree: exp.Query) -> None:
-    """Say in other words what sqlglot would lose on the way to Snowflake."""
-    for cast in tree.find_all(exp.TryCast):
-        cast.set("requires_string", value=True)  # it would become a plain CAST, which fails
-    for interval in list(tree.find_all(exp.Interval)):
-        if isinstance(interval.this, exp.Literal):
-            continue
-        # An interval of anything but a literal would be written without its value.
-        sum_ = interval.parent
-        if not isinstance(sum_, exp.Add | exp.Sub) or sum_.expression is not interval:
-            raise FlawError(0, "an INTERVAL that is no literal can only be added to a time or subtracted from it")
-        kind = exp.TimestampAdd if isinstance(sum_, exp.Add) else exp.TimestampSub
-        sum_.replace(kind(this=sum_.this, expression=interval.this, unit=interval.args["unit"]))
-
-
 def _written(tree: exp.Query, dialect: str, names: set[str]) -> str:
     try:
         text = tree.sql(dialect, comments=False, unsupported_level=ErrorLevel.RAISE)
-    except UnsupportedError as error:
-        reason = f"cannot be translated for {dialect}: {error}"
-        raise FlawError(0, reason) from None
-    if dialect != _OWN_DIALECT:
-        kept = {node.name for node in parse_one(text, read=dialect).find_all(exp.Placeholder)}
-        if kept != names:
-            lost = ", ".join(f"${name}" for name in sorted(names ^ kept))
-            raise FlawError(0, f"cannot be translated for {dialect}: {lost} would be lost")
+        if dialect != _OWN_DIALECT:
+            check_names(text, names)
+    except SqlglotError as error:
+        # A parser's error tells a place in the text that was written, which nobody has seen.
+        reason = error if isinstance(error, UnsupportedError) else "it has no such syntax"
+        raise FlawError(0, f"cannot be translated for {dialect}: {reason}") from None
     return text

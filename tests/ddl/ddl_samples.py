@@ -118,10 +118,12 @@ def each(names: Iterable[str], *values: object) -> list[tuple[str, object]]:
     return list(product(names, values))
 
 
-def insert(connection: duckdb.DuckDBPyConnection, *events: Row) -> None:
+def insert(
+    connection: duckdb.DuckDBPyConnection, *events: Row, batch: str = "batch-1", loaded_at: datetime = LOADED_AT
+) -> None:
     connection.executemany(
-        "INSERT INTO activities.raw_events VALUES (?, ?, 'batch-1', ?)",
-        [[one["activity_id"], json.dumps(one), LOADED_AT] for one in events],
+        "INSERT INTO activities.raw_events VALUES (?, ?, ?, ?)",
+        [[one["activity_id"], json.dumps(one), batch, loaded_at] for one in events],
     )
 
 

@@ -1,25 +1,29 @@
-"""Templates in a folder, and their answers on a real DuckDB file."""
+"""Templates in a folder, and their answers on a real DuckDB file or on the fake Snowflake."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
-from tests.ddl.ddl_samples import START, Row
+from tests.ddl.ddl_samples import START, Row, event, stamp
+from tests.ddl.ledgers import SnowflakeLedger
 
 from snowledger_ddl import (
     Catalogue,
     Template,
+    TemplateProblem,
     bound_parameters,
+    check_templates,
     checked_parameters,
     executable,
     load_templates,
     reserved_parameters,
 )
 
+HOUR, DAY = 3600, 86400
 NOW = (START + timedelta(hours=1)).replace(tzinfo=UTC)
 
 SINCE = """\
@@ -48,6 +52,10 @@ def loaded(folder: Path, body: str, matter: str = "", name: str = "mine") -> Tem
     return catalogue.templates[name]
 
 
+def problems(template: Template) -> list[TemplateProblem]:
+    return list(check_templates(Catalogue({template.name: template}, ())))
+
+
 def theirs(folder: Path) -> Catalogue:
     """What a folder adds to our templates."""
     ours = load_templates().templates
@@ -57,7 +65,7 @@ def theirs(folder: Path) -> Catalogue:
 
 
 def answer(
-    connection: duckdb.DuckDBPyConnection,
+    connection: duckdb.DuckDBPyConnection | SnowflakeLedger,
     template: Template | str,
     /,
     *,
@@ -70,7 +78,20 @@ def answer(
     template = load_templates().templates[template] if isinstance(template, str) else template
     allowed = [customer] if customers is None else customers
     bound = bound_parameters(template, checked_parameters(template, params))
-    bound |= reserved_parameters(template, customer=customer, customers=allowed, now=NOW)
+    dialect = "snowflake" if isinstance(connection, SnowflakeLedger) else "duckdb"
+    bound |= reserved_parameters(template, customer=customer, customers=allowed, now=NOW, dialect=dialect)
+    if isinstance(connection, SnowflakeLedger):
+        return connection.ask(executable(template, dialect, row_cap=row_cap), bound)
     cursor = connection.execute(executable(template, row_cap=row_cap), bound)
     names = [column[0] for column in cursor.description or []]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def logged(name: str, seconds: float = 0, *, customer: str = "acme", session: str = "s1", **features: Any) -> Row:
+    return event(
+        activity=f"cdesk.{name}", ts=stamp(seconds), customer=customer, _session_id=session, feature_json=features
+    )

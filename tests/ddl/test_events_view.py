@@ -160,7 +160,7 @@ random_events = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(drawn=random_events, data=st.data())
 def test_occurrences_equal_a_plain_count_whatever_the_order_of_arrival(drawn: list[Row], data: st.DataObject) -> None:
     logged = [

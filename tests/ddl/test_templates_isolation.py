@@ -16,6 +16,7 @@ from tests.ddl.ddl_samples import Row, atom, event, insert, stamp
 from tests.ddl.template_samples import NOW, answer, loaded
 
 from snowledger_ddl import (
+    CONTRACT_VIEWS,
     ParameterError,
     Template,
     TemplateError,
@@ -169,9 +170,14 @@ def test_every_cte_gets_a_name_of_its_own_and_keeps_its_alias(
 def test_each_of_ours_reads_nothing_but_contract_views_and_its_ctes(template: Template) -> None:
     for dialect in ("duckdb", "snowflake"):
         tree = parse_one(executable(template, dialect), read=dialect)
-        plain = {table.name for table in tree.find_all(exp.Table) if not table.db}
-        assert plain <= {cte.alias for cte in tree.find_all(exp.CTE)}
-        assert all(name.lower().startswith("cte_") for name in plain)
+        ctes = {cte.alias for cte in tree.find_all(exp.CTE)}
+        views = [table for table in tree.find_all(exp.Table) if table.name not in ctes]
+        assert all(name.lower().startswith("cte_") for name in ctes)
+        for view in views:
+            assert (view.name, view.db) in {(name, "activities" * (dialect == "duckdb")) for name in CONTRACT_VIEWS}
+            narrowed = view.find_ancestor(exp.Select)
+            assert narrowed is not None
+            assert template.isolated_by in {bound.name for bound in narrowed.args["where"].find_all(exp.Placeholder)}
 
 
 @pytest.mark.parametrize("template", load_templates().templates.values(), ids=lambda template: template.name)

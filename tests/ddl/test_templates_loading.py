@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.ddl.template_samples import SINCE, content, loaded, theirs, write
 
-from snowledger_ddl import Template, TemplateProblem, check_templates, checked_parameters, load_templates
+from snowledger_ddl import Template, TemplateProblem, check_templates, checked_parameters, contract, load_templates
 
 BODY = "SELECT 1 FROM events WHERE customer = $customer"
 WITH_SINCE = f"{BODY} AND ts >= $now - INTERVAL ($since) SECOND"
@@ -69,6 +69,16 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
     assert load_templates(tmp_path).templates["mine"] == plain
 
 
+def test_a_table_of_the_file_itself_is_none_of_a_schema(tmp_path: Path) -> None:
+    path = write(tmp_path, BODY, 'tables = ["Warehouse.notes"]')
+    [problem] = load_templates(tmp_path, "warehouse").problems
+    assert (problem.file, problem.line) == (str(path), 3)
+    assert problem.reason == (
+        "tables: Warehouse.notes: warehouse is the DuckDB file itself and no schema; accepted: table or schema.table"
+    )
+    assert load_templates(tmp_path, "another").problems == load_templates(tmp_path).problems == ()
+
+
 PARAMETER = '[params.x]\ntype = "{}"\ndescription = "X."\n'
 X = f"{BODY} AND activity = $x"
 
@@ -95,6 +105,9 @@ UNREADABLE = (
     "w.sqlite",
 )
 
+CONTRACT = sorted({*contract("duckdb"), *contract("snowflake"), "_landing", "EVENTS_LIVE"})
+"""What the contract has on any warehouse, and the table that a batch is read into."""
+
 MATTERS = [
     ("answers = 5", BODY, 2, "answers is missing"),
     ('answers = "a"\nanswers = "b"', BODY, 3, "not TOML"),
@@ -109,6 +122,8 @@ MATTERS = [
     ('answers = "a"\ntables = ["information_schema.tables"]', BODY, 3, "may not be read directly"),
     ('answers = "a"\ntables = ["EVENTS"]', BODY, 3, "may not be read directly"),
     *((f'answers = "a"\ntables = ["{name}"]', BODY, 3, "may not be read directly") for name in UNREADABLE),
+    *((f'answers = "a"\ntables = ["{name}"]', BODY, 3, "may not be read directly") for name in CONTRACT),
+    *((f'answers = "a"\ntables = ["Crm.{name}"]', BODY, 3, "may not be read directly") for name in CONTRACT),
     *(
         (f'answers = "a"\ntables = ["{name}"]', BODY, 3, "is no name")
         for name in ("crm.é", "boo\u212a", "a b", "a.", "")

@@ -31,8 +31,9 @@ def test_component_and_test_folders_are_not_packages(folder: str) -> None:
     assert list(found) == []
 
 
-def test_lock_file_pins_every_package_by_hash_and_names_no_host() -> None:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("file", ["requirements.lock", "tests/fake_snowflake/requirements.lock"])
+def test_lock_file_pins_every_package_by_hash_and_names_no_host(file: str) -> None:
+    lock = (ROOT / file).read_text(encoding="utf-8")
     assert re.search(r"://|@|^-|\b[\w-]+\.(org|com|io|net)\b", lock, re.MULTILINE) is None
     entries = [entry for entry in re.split(r"\n(?=\S)", lock) if not entry.startswith("#")]
     pinned = re.compile(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}\b", re.DOTALL)

@@ -40,6 +40,11 @@ def test_wheel_holds_the_five_packages_and_their_type_markers(dist: Path) -> Non
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
 
 
+def test_wheel_holds_the_parts_of_the_systemd_unit(dist: Path) -> None:
+    names = set(zipfile.ZipFile(dist / WHEEL).namelist())
+    assert {f"snowledger/systemd/{part}.service" for part in ("uploader", "system", "user")} <= names
+
+
 def test_sdist_holds_what_a_packager_needs(dist: Path) -> None:
     with tarfile.open(dist / SDIST) as archive:
         names = {name.split("/", 2)[1] for name in archive.getnames()}

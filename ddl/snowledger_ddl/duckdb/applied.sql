@@ -1,7 +1,7 @@
--- What the database holds: (object, comment). A comment ends with the version of the file that made the object.
+-- What the database holds, by name and comment. A comment ends with the version of the file that made the object.
 SELECT
-    schema_name,
-    NULL
+    schema_name AS name,
+    NULL AS comment
 FROM information_schema.schemata
 WHERE catalog_name = current_database() AND schema_name = 'activities'
 UNION ALL

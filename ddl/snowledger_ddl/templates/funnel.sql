@@ -67,42 +67,42 @@ reached_1 AS (
 reached_2 AS (
     SELECT
         logged.actor,
-        MIN(before.entered_at) AS entered_at,
+        MIN(earlier.entered_at) AS entered_at,
         MIN(logged.ts) AS reached_at
     FROM logged
-    INNER JOIN reached_1 AS before ON logged.actor = before.actor
+    INNER JOIN reached_1 AS earlier ON logged.actor = earlier.actor
     WHERE
         logged.activity = $step_2
-        AND (logged.ts > before.reached_at OR (logged.ts = before.reached_at AND $step_2 <> $step_1))
-        AND logged.ts <= before.entered_at + INTERVAL ($within) SECOND
+        AND (logged.ts > earlier.reached_at OR (logged.ts = earlier.reached_at AND $step_2 <> $step_1))
+        AND logged.ts <= earlier.entered_at + INTERVAL ($within) SECOND
     GROUP BY logged.actor
 ),
 
 reached_3 AS (
     SELECT
         logged.actor,
-        MIN(before.entered_at) AS entered_at,
+        MIN(earlier.entered_at) AS entered_at,
         MIN(logged.ts) AS reached_at
     FROM logged
-    INNER JOIN reached_2 AS before ON logged.actor = before.actor
+    INNER JOIN reached_2 AS earlier ON logged.actor = earlier.actor
     WHERE
         logged.activity = $step_3
-        AND (logged.ts > before.reached_at OR (logged.ts = before.reached_at AND $step_3 <> $step_2))
-        AND logged.ts <= before.entered_at + INTERVAL ($within) SECOND
+        AND (logged.ts > earlier.reached_at OR (logged.ts = earlier.reached_at AND $step_3 <> $step_2))
+        AND logged.ts <= earlier.entered_at + INTERVAL ($within) SECOND
     GROUP BY logged.actor
 ),
 
 reached_4 AS (
     SELECT
         logged.actor,
-        MIN(before.entered_at) AS entered_at,
+        MIN(earlier.entered_at) AS entered_at,
         MIN(logged.ts) AS reached_at
     FROM logged
-    INNER JOIN reached_3 AS before ON logged.actor = before.actor
+    INNER JOIN reached_3 AS earlier ON logged.actor = earlier.actor
     WHERE
         logged.activity = $step_4
-        AND (logged.ts > before.reached_at OR (logged.ts = before.reached_at AND $step_4 <> $step_3))
-        AND logged.ts <= before.entered_at + INTERVAL ($within) SECOND
+        AND (logged.ts > earlier.reached_at OR (logged.ts = earlier.reached_at AND $step_4 <> $step_3))
+        AND logged.ts <= earlier.entered_at + INTERVAL ($within) SECOND
     GROUP BY logged.actor
 ),
 

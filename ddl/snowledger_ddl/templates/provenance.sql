@@ -17,7 +17,9 @@ SELECT
     feature_json ->> '$.status' AS status,
     activity_id AS event_id,
     _session_id AS session_id,
-    _query_tag AS query_tag
+    _query_tag AS query_tag,
+    -- snowledger for what the query runner and nobody else logged
+    _source_system AS source
 FROM events
 WHERE
     customer = $customer
