@@ -225,9 +225,11 @@ class Queries:
 
 
 @contextmanager
-def open_queries(spool: Spool, templates_dir: Path | None = None) -> Iterator[Queries]:
+def open_queries(
+    spool: Spool, templates_dir: Path | None = None, duckdb_database: str | None = None
+) -> Iterator[Queries]:
     """The queries of a spool: snowledger's templates and those of a user's folder."""
-    catalogue = load_templates(templates_dir)
+    catalogue = load_templates(templates_dir, duckdb_database)
     for problem in catalogue.problems:
         log.warning("a template is left out: %s", problem)
     queries = Queries(spool, catalogue.templates)

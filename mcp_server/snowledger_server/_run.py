@@ -48,6 +48,8 @@ class ServerConfig:
     """A context that was compared with the warehouse longer ago is marked stale."""
     templates_dir: Path | None = None
     """A folder with query templates of the user's own."""
+    duckdb_database: str | None = None
+    """DuckDB's name for its file; None where another warehouse is asked."""
     uploader_command: tuple[str, ...] | None = None
     """Starts an uploader that ends by itself; None where an operator runs one."""
 
@@ -77,7 +79,7 @@ async def _serve(config: ServerConfig) -> None:
     with (
         server_presence(spool),
         open_contexts(spool, config.context_max_age_s) as contexts,
-        open_queries(spool, config.templates_dir) as queries,
+        open_queries(spool, config.templates_dir, config.duckdb_database) as queries,
     ):
         async with open_writer(spool) as writer, anyio.create_task_group() as tasks:
             if config.uploader_command is not None:

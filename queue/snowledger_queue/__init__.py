@@ -47,7 +47,7 @@ from ._locks import ProcessLock, live_servers, lock_holder, server_presence
 from ._names import SegmentName, parse_segment_name
 from ._platform import make_private_folder
 from ._reader import DamagedLine, VerifiedSegment, intact_lines, verify_segment
-from ._recall import INSIGHT_ACTIVITY, Atom, Contribution, RecentEvent, contribution
+from ._recall import INSIGHT_ACTIVITY, MAX_FEATURE_PREVIEW_BYTES, Atom, Contribution, RecentEvent, contribution
 from ._recent import RECENT_EVENTS
 from ._recovery import recover
 from ._rules import OPERATIONAL_CUSTOMER, RESERVED_ACTIVITIES, check_customer
@@ -63,6 +63,7 @@ from ._writer import QueueWriter, RotationPolicy, WriterStatistics, open_writer
 __all__ = [
     "CONTEXT_TICKETS",
     "INSIGHT_ACTIVITY",
+    "MAX_FEATURE_PREVIEW_BYTES",
     "MAX_OPEN_TICKETS",
     "OPERATIONAL_CUSTOMER",
     "RECENT_EVENTS",

@@ -50,7 +50,7 @@ class SpoolError(QueueError):
 
 
 class StateError(QueueError):
-    """``state.db`` cannot be used. Its ``__cause__`` is what SQLite or the operating system said."""
+    """``state.db``, or the kill switch, cannot be used. Its ``__cause__`` is what SQLite or the system said."""
 
     def __init__(self, message: str, *, transient: bool) -> None:
         super().__init__(message)
@@ -60,8 +60,9 @@ class StateError(QueueError):
 class KillSwitchError(QueueError):
     """The kill switch is on, so queries are refused until an operator turns it off; ``reason`` is why it is on."""
 
-    def __init__(self, reason: str, since: str) -> None:
-        super().__init__(f"the kill switch is on since {since}: {reason}; no query is taken until it is turned off")
+    def __init__(self, reason: str, since: str | None) -> None:
+        how_long = "" if since is None else f" since {since}"
+        super().__init__(f"the kill switch is on{how_long}: {reason}; no query is taken until it is turned off")
         self.reason = reason
 
 

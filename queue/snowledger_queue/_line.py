@@ -22,9 +22,9 @@ def damage(line: bytes) -> str | None:
     """Why a line (without its newline) is not what was written; None when it is intact."""
     # The whole suffix, not the digits alone: it is not covered by the checksum itself.
     suffix = b',"_crc":"%08x"}' % crc32(line[:-CRC_SUFFIX_BYTES])
-    if line[-CRC_SUFFIX_BYTES:] == suffix and line[ID_END : ID_END + 1] == b'"':
+    if line.endswith(suffix) and line.startswith(b'"', ID_END):
         return None
-    if line[-CRC_SUFFIX_BYTES:] == suffix:
+    if line.endswith(suffix):
         return "activity_id is not its first member: the line was not written by snowledger"
     if line[-CRC_SUFFIX_BYTES:-10] != b',"_crc":"':
         return "no checksum at the end of the line: it is torn or was not written by snowledger"

@@ -94,11 +94,16 @@ class Spool:
 
     @property
     def state(self) -> Path:
-        """Contexts, tickets and the kill switch (SQLite); may be deleted whenever nobody uses the spool.
+        """Contexts and tickets (SQLite); may be deleted whenever nobody uses the spool.
 
         Contexts are then rebuilt from the warehouse, tickets are lost.
         """
         return self.home / "state.db"
+
+    @property
+    def kill_switch(self) -> Path:
+        """How the kill switch stands; not there until it is used."""
+        return self.home / "kill_switch.json"
 
     @property
     def refresh_request(self) -> Path:

@@ -1,8 +1,7 @@
 """The file ``state.db``: its schema, how it is opened, and what becomes of a bad one.
 
-It holds contexts, tickets and the kill switch. A file that is damaged or of another version is set aside and made anew:
-contexts are rebuilt from the warehouse, tickets are lost and the kill switch is off. It is made under another name:
-wherever ``state.db`` is, it is whole.
+It holds contexts and tickets. A file that is damaged or of another version is set aside and made anew: contexts are
+rebuilt from the warehouse, tickets are lost. It is made under another name: wherever ``state.db`` is, it is whole.
 
 Only the uploader, which is one for a spool, makes it and removes what SQLite left beside it. A server may set a damaged
 one aside. Nobody opens it but SQLite: closing any other descriptor of it would drop the process's locks (POSIX).
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Raised with every change of the schema; a file of another version is made anew."""
 
 _MISSING = "it was not there"
@@ -63,11 +62,6 @@ CREATE INDEX tickets_of_query ON tickets (customer, query_hash, finished_at);
 CREATE INDEX tickets_of_customer ON tickets (customer, submitted_at);
 CREATE INDEX tickets_in_status ON tickets (status, submitted_at, customer);
 CREATE INDEX tickets_by_end ON tickets (finished_at);
--- One row, or none while it was never used.
-CREATE TABLE kill_switch (
-  row INTEGER PRIMARY KEY CHECK (row = 1), is_on INTEGER NOT NULL, reason TEXT NOT NULL, since TEXT NOT NULL,
-  set_by TEXT NOT NULL
-);
 PRAGMA user_version = {VERSION};
 COMMIT;
 """

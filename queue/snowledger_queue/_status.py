@@ -35,7 +35,8 @@ class UploaderStatus:
 
     pid: int
     state: str
-    """``starting``, ``idle``, ``loading``, ``waiting`` (for the warehouse, see ``problem``) or ``stopped``."""
+    """``starting``, ``idle``, ``loading``, ``waiting`` (for the warehouse, see ``problem``), ``authentication needed``
+    (the warehouse does not accept the credentials) or ``stopped``."""
     updated_at: str
     batches: int = 0
     events: int = 0

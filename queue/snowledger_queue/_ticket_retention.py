@@ -19,7 +19,7 @@ PAUSE_S = 0.005
 
 
 class Pruned(NamedTuple):
-    """What a pruning did, and what its caller has to do."""
+    """What a pruning did or would do, and what its caller has to do."""
 
     tickets: int
     """How many were deleted."""
@@ -60,6 +60,12 @@ def expendable(run: sqlite3.Connection, sizes: Mapping[str, int], oldest: str, m
 def forget_artifacts(run: sqlite3.Connection, ticket_ids: list[str]) -> None:
     """Note that these files are going."""
     run.executemany("UPDATE tickets SET artifact = 0 WHERE ticket_id = ?", ((found,) for found in ticket_ids))
+
+
+def count_tickets(run: sqlite3.Connection, oldest: str) -> int:
+    """How many ended before ``oldest``."""
+    [count] = run.execute("SELECT count(*) FROM tickets WHERE finished_at < ?", (oldest,)).fetchone()
+    return int(count)
 
 
 def delete_tickets(run: sqlite3.Connection, oldest: str) -> int:

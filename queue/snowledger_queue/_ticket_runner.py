@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+import orjson
+
 from ._ticket import Ticket, find
 from ._ticket_link import MakingTicketLink
 from ._tickets import Tickets
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ._spool import Spool
 
 MAX_ATTEMPTS = 2
@@ -40,23 +44,30 @@ class RunnerTickets(Tickets):
         super().__init__(spool)
         self._writes = MakingTicketLink(spool, _WAIT_S)
 
-    def recover(self, now: str) -> int:
-        """Deal with the tickets that a dead uploader was running, under the lock of the uploader; how many.
+    def recover(self, now: str, running: Collection[str] = ()) -> int:
+        """Deal with the tickets that nobody runs, under the lock of the uploader; how many.
 
-        They are queued again once, or cancelled when that was asked for.
+        That is all that are running but those that this uploader runs, ``running``: a dead one began them, or they are
+        of another ``state.db`` that was put in place. They are queued again once, or cancelled when that was asked for.
+        Takes microseconds and writes nothing when there are none.
         """
+        own = orjson.dumps(list(running)).decode()
         with self._writes.writing() as run:
             cancelled = run.execute(
-                "UPDATE tickets SET status = 'cancelled', finished_at = ?"
-                " WHERE status = 'running' AND cancel_requested",
-                (now,),
+                "UPDATE tickets SET status = 'cancelled', finished_at = ? WHERE status = 'running' AND cancel_requested"
+                " AND ticket_id NOT IN (SELECT value FROM json_each(?))",
+                (now, own),
             )
             failed = run.execute(
-                "UPDATE tickets SET status = 'failed', finished_at = ?, error = ?"
-                " WHERE status = 'running' AND attempts >= ?",
-                (now, "the uploader was stopped twice while it ran", MAX_ATTEMPTS),
+                "UPDATE tickets SET status = 'failed', finished_at = ?, error = ? WHERE status = 'running'"
+                " AND attempts >= ? AND ticket_id NOT IN (SELECT value FROM json_each(?))",
+                (now, "the uploader was stopped twice while it ran", MAX_ATTEMPTS, own),
             )
-            again = run.execute("UPDATE tickets SET status = 'queued', started_at = NULL WHERE status = 'running'")
+            again = run.execute(
+                "UPDATE tickets SET status = 'queued', started_at = NULL WHERE status = 'running'"
+                " AND ticket_id NOT IN (SELECT value FROM json_each(?))",
+                (own,),
+            )
             return cancelled.rowcount + failed.rowcount + again.rowcount
 
     def claim(self, now: str) -> Ticket | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from datetime import datetime, timedelta
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from ._errors import KillSwitchError, TooManyTicketsError
+from ._errors import StateError, TooManyTicketsError
 from ._event import timestamp
-from ._kill_switch import KillSwitch, read_kill_switch, turn_kill_switch
+from ._kill_switch import KillSwitch, KillSwitchFile
 from ._ticket import CANCEL, SELECT, Ticket, find, to_ticket
 from ._ticket_link import TicketLink
 from ._ticket_retention import (
@@ -19,6 +20,7 @@ from ._ticket_retention import (
     MAX_AGE_DAYS,
     PAUSE_S,
     Pruned,
+    count_tickets,
     delete_tickets,
     expendable,
     forget_artifacts,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from ._kill_switch import KillSwitchUser
     from ._spool import Spool
+
+log = logging.getLogger(__name__)
 
 MAX_OPEN_TICKETS = 100
 """Of one customer. At a second for a query that is already minutes of waiting; a loop that went wrong stops here."""
@@ -45,6 +49,7 @@ class Tickets:
     """
 
     def __init__(self, spool: Spool) -> None:
+        self._switch = KillSwitchFile(spool)
         # Of their own, so that nobody who asks waits for one who submits.
         self._marks = TicketLink(spool, 0)
         self._reads = TicketLink(spool, _WAIT_S)
@@ -73,10 +78,10 @@ class Tickets:
             TooManyTicketsError: the customer has ``MAX_OPEN_TICKETS`` that are not finished.
         """
         allowed = orjson.dumps(sorted(set(customers))).decode()
+        self._switch.refuse_queries()  # that is what to say, also where there is no state.db
         with self._writes.writing() as run:
-            switch = read_kill_switch(run)
-            if switch.on:
-                raise KillSwitchError(switch.reason, str(switch.since))
+            # Again, for who turns it on meanwhile waits for this transaction before cancelling what is queued.
+            self._switch.refuse_queries()
             reused = find(
                 run,
                 "WHERE customer = ? AND query_hash = ? AND (finished_at > ? OR finished_at IS NULL)"
@@ -150,27 +155,50 @@ class Tickets:
         return row is not None
 
     def kill_switch(self) -> KillSwitch:
-        """How the kill switch stands."""
-        with self._reads.reading() as run:
-            return read_kill_switch(run)
+        """How the kill switch stands. Never raises."""
+        return self._switch.read()
 
     def set_kill_switch(self, *, on: bool, reason: str, by: KillSwitchUser, now: str) -> bool:
-        """Turn the kill switch; whether it stood otherwise before. See ``turn_kill_switch``."""
-        with self._writes.writing() as run:
-            return turn_kill_switch(run, on=on, reason=reason, by=by, now=now)
+        """Turn the kill switch; whether it stood otherwise before. See ``KillSwitchFile.turn``.
+
+        Turning it on cancels what is queued, and asks the uploader to cancel what is running. Where ``state.db`` cannot
+        be used, the uploader does both as soon as it can.
+        """
+        changed = self._switch.turn(on=on, reason=reason, by=by, now=now)
+        if on:
+            try:
+                self.cancel_all(now)
+            except StateError as error:
+                log.info("no ticket was cancelled: %s", error)
+        return changed
+
+    def cancel_all(self, now: str) -> None:
+        """While the kill switch is on, end what is queued and have the uploader end what is running."""
+        switch = self._switch.read()
+        if switch.on:
+            with self._writes.writing() as run:
+                run.execute(CANCEL, {"reason": f"the kill switch was turned on: {switch.reason}", "now": now})
 
     def prune(
-        self, now: str, sizes: Mapping[str, int], max_artifact_bytes: int, max_age_days: float = MAX_AGE_DAYS
+        self,
+        now: str,
+        sizes: Mapping[str, int],
+        max_artifact_bytes: int,
+        max_age_days: float = MAX_AGE_DAYS,
+        *,
+        dry_run: bool = False,
     ) -> Pruned:
         """Delete old tickets, and tell which files of results must go. ``sizes`` are their bytes by ticket id.
 
         Tickets that finished more than ``max_age_days`` ago are deleted. The oldest files go until the others have at
         most ``max_artifact_bytes`` (their tickets stay), and those that are nobody's or of no use. A file that could
-        not be deleted is told of again by the next pruning.
+        not be deleted is told of again by the next pruning. ``dry_run`` changes nothing and only tells.
         """
         oldest = _before(now, timedelta(days=max_age_days))
         with self._reads.reading() as run:
             files = expendable(run, sizes, oldest, max_artifact_bytes)
+            if dry_run:
+                return Pruned(count_tickets(run, oldest), files.all)
         with self._writes.writing() as run:
             forget_artifacts(run, files.beyond_cap)
         tickets = 0
@@ -185,9 +213,9 @@ class Tickets:
     def mark(self) -> Hashable:
         """Differs after every commit to ``state.db``, also this object's, and when it is another file.
 
-        Takes microseconds, whatever other threads do, and never raises.
+        Also when the kill switch was turned. Takes microseconds, whatever other threads do, and never raises.
         """
-        return self._marks.mark()
+        return self._marks.mark(), self._switch.mark()
 
     def close(self) -> None:
         """Safe to call twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from snowledger_queue import (
     Queued,
     QueueTail,
     RecentEvent,
+    RotationPolicy,
     SegmentName,
     Spool,
     contribution,
@@ -26,6 +28,11 @@ from snowledger_queue import (
 CUSTOMERS = ("acme", "zürich", "globex")
 NOBODY = frozenset[str]()
 WRITER = "0123456789ab"
+
+SELDOM = RotationPolicy(max_age_s=600)
+
+STEP_S = 0.03
+"""Longer than a file system's clock stands still."""
 
 
 def line(number: int, customer: str | None = "acme", activity: str = "cdesk.user_asked", **members: object) -> bytes:
@@ -117,3 +124,20 @@ def numbers(queued: Queued) -> list[int]:
     """Which of ``line`` are the recent events, the newest first."""
     recent = sorted(queued.recent, reverse=True)
     return [int(json.loads(event.features or b"")["number"]) for event in recent]
+
+
+def events(tail: QueueTail, customer: str = "acme", drained: frozenset[str] = NOBODY) -> int:
+    """How many of the customer it has seen."""
+    return sum(tail.queued(customer, drained).hours.values())
+
+
+def pause() -> None:
+    """Let the clock of the file system go on, so that what is there is known for certain."""
+    time.sleep(STEP_S)
+
+
+def settle(tail: QueueTail) -> None:
+    for _ in range(2):
+        catch_up(tail)
+        pause()
+    assert tail.pending() == 0

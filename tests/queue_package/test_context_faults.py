@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
@@ -26,14 +25,6 @@ from snowledger_queue import (
     ContextStore,
     Spool,
 )
-
-
-@pytest.fixture
-def both(spool: Spool) -> Iterator[Both]:
-    made = Both(ContextStore.open(spool), ContextReader(spool))
-    yield made
-    made.store.close()
-    made.reader.close()
 
 
 def test_the_mark_changes_with_every_commit_and_else_does_not(both: Both) -> None:
@@ -187,17 +178,17 @@ def test_a_store_whose_file_a_reader_found_damaged_is_not_in_place(both: Both, s
 def test_a_file_of_another_version_is_left_to_the_uploader(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
     filled(spool)
     with sqlite3.connect(spool.state) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     connection.close()
     content = spool.state.read_bytes()
     reader = ContextReader(spool)
     from_queue(reader)
     assert reader.mark() == reader.mark()
-    assert "it has schema version 3, this snowledger knows 2" in caplog.text
+    assert "it has schema version 4, this snowledger knows 3" in caplog.text
     assert spool.state.read_bytes() == content
     # Brought back, it is used again.
     with sqlite3.connect(spool.state) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
     assert read(reader).insight_count == 100
     reader.close()
@@ -220,7 +211,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_bad_file_is_not_opened_for_every_call(spool: Spool, opened: list[str]) -> None:
     filled(spool)
     with sqlite3.connect(spool.state) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     connection.close()
     opened.clear()
     reader = ContextReader(spool)

@@ -29,17 +29,8 @@ from snowledger_queue import (
     ContextStore,
     Position,
     Queued,
-    Spool,
     open_spool,
 )
-
-
-@pytest.fixture
-def both(spool: Spool) -> Iterator[Both]:
-    made = Both(ContextStore.open(spool), ContextReader(spool))
-    yield made
-    made.store.close()
-    made.reader.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,18 @@
 """The kill switch: what it stops, and who may turn it."""
 
-from collections.abc import Iterator
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
+import orjson
 import pytest
 from tests.queue_package.context_samples import at
 from tests.queue_package.ticket_samples import ask, result
 
-from snowledger_queue import KillSwitch, KillSwitchError, QueueError, RunnerTickets, Spool
+from snowledger_queue import KillSwitch, KillSwitchError, QueueError, RunnerTickets, Spool, StateError, Tickets
 
 
 @pytest.fixture
@@ -99,3 +105,127 @@ def test_the_operator_has_the_last_word(tickets: RunnerTickets) -> None:
     assert tickets.set_kill_switch(on=False, reason="", by="operator", now=at(4))
     assert tickets.set_kill_switch(on=True, reason="14 credits an hour", by="budget", now=at(5))
     assert tickets.set_kill_switch(on=False, reason="an hour passed", by="budget", now=at(6))
+
+
+def lost(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"no database at all\n" * 4096)
+
+
+@pytest.mark.parametrize("harm", [lost, garbage])
+def test_it_outlives_the_state(harm: Callable[[Path], None], tickets: RunnerTickets, spool: Spool) -> None:
+    tickets.set_kill_switch(on=True, reason="runaway", by="operator", now=at(1))
+    tickets.close()
+    harm(spool.state)
+    with closing(Tickets(spool)) as server, pytest.raises(KillSwitchError, match="runaway"):
+        ask(server)
+    with closing(RunnerTickets(spool)) as again:
+        again.recover(at(2))
+        assert again.kill_switch() == KillSwitch(on=True, reason="runaway", since=at(1), by="operator")
+        with pytest.raises(KillSwitchError, match="runaway"):
+            ask(again)
+
+
+def test_it_can_be_turned_where_no_uploader_ever_ran(spool: Spool) -> None:
+    with closing(Tickets(spool)) as tickets:
+        assert tickets.set_kill_switch(on=True, reason="runaway", by="operator", now=at())
+        with pytest.raises(KillSwitchError, match="runaway"):
+            ask(tickets)
+        assert tickets.set_kill_switch(on=False, reason="", by="operator", now=at())
+        with pytest.raises(StateError, match="no uploader has made it yet"):
+            ask(tickets)
+    assert not spool.state.exists()
+
+
+GOOD = orjson.dumps(KillSwitch(False, "", at(), "operator")._asdict())
+BAD = [
+    *(b"", b"\xff", b"null", b"[]", b"{}", b'{"on":false}', GOOD[:-1], GOOD[1:], GOOD + b"x", b" " * 2**17 + GOOD),
+    *(GOOD.replace(b"false", wrong) for wrong in (b"0", b"null", b'"false"', b"{}")),
+    *(GOOD.replace(b'"operator"', wrong) for wrong in (b'"somebody"', b"[]", b"1")),
+    *(GOOD.replace(b'""', wrong) for wrong in (b"null", b"1")),
+    *(GOOD.replace(at().encode(), wrong) for wrong in (b"yesterday", b"")),
+    GOOD.replace(b"{", b'{"off":true,'),
+]
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_damaged_it_is_on(content: bytes, tickets: RunnerTickets, spool: Spool) -> None:
+    spool.kill_switch.write_bytes(GOOD)
+    assert not tickets.kill_switch().on
+    spool.kill_switch.write_bytes(content)
+    switch = tickets.kill_switch()
+    assert (switch.on, switch.since, switch.by) == (True, None, None)
+    assert f"{spool.kill_switch} is damaged" in switch.reason
+    with pytest.raises(KillSwitchError, match=r"is damaged.*turn it on or off to mend that"):
+        ask(tickets)
+    assert not tickets.set_kill_switch(on=True, reason="sure", by="operator", now=at(1))
+    assert tickets.kill_switch() == KillSwitch(on=True, reason="sure", since=at(1), by="operator")
+    spool.kill_switch.write_bytes(content)
+    assert tickets.set_kill_switch(on=False, reason="", by="operator", now=at(1))
+    assert not ask(tickets)[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_what_is_no_plain_file_turns_it_on(make: Callable[[Path], None], tickets: RunnerTickets, spool: Spool) -> None:
+    make(spool.kill_switch)
+    assert tickets.kill_switch().on
+    with pytest.raises(KillSwitchError, match=r"kill_switch\.json"):
+        ask(tickets)
+
+
+def test_that_it_cannot_be_turned_is_said(tickets: RunnerTickets, spool: Spool) -> None:
+    spool.kill_switch.mkdir()
+    with pytest.raises(StateError, match=r"kill_switch\.json cannot be written: Is a directory") as caught:
+        tickets.set_kill_switch(on=False, reason="", by="operator", now=at())
+    assert caught.value.transient
+    assert [path.name for path in spool.home.iterdir() if path.name.endswith(".open")] == []
+
+
+def test_it_is_private(tickets: RunnerTickets, spool: Spool) -> None:
+    before = os.umask(0)
+    try:
+        tickets.set_kill_switch(on=True, reason="", by="operator", now=at())
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(spool.kill_switch.stat().st_mode) == 0o600
+
+
+def test_whoever_looks_at_marks_learns_that_it_was_turned(tickets: RunnerTickets, spool: Spool) -> None:
+    with closing(Tickets(spool)) as other:
+        seen = [other.mark()]
+        for on in (True, False, True):
+            tickets.set_kill_switch(on=on, reason="", by="operator", now=at())
+            assert other.mark() not in seen
+            seen.append(other.mark())
+            assert other.mark() == seen[-1]
+
+
+def test_what_a_state_of_before_holds_is_cancelled_as_well(tickets: RunnerTickets, spool: Spool) -> None:
+    asked, _ = ask(tickets)
+    kept = spool.state.rename(spool.home / "kept")
+    with closing(Tickets(spool)) as elsewhere:
+        elsewhere.set_kill_switch(on=True, reason="runaway", by="operator", now=at(1))
+    kept.rename(spool.state)
+    tickets.cancel_all(at(2))
+    [ticket] = tickets.list(None, 10)
+    assert (ticket.ticket_id, ticket.status) == (asked.ticket_id, "cancelled")
+    assert ticket.error == "the kill switch was turned on: runaway"
+    mark = tickets.mark()
+    tickets.cancel_all(at(3))
+    assert tickets.mark() == mark, "nothing is written when there is nothing to cancel"
+
+
+def test_tickets_that_this_uploader_runs_are_spared_by_a_recovery(tickets: RunnerTickets) -> None:
+    own, nobodys = ask(tickets, 1)[0].ticket_id, ask(tickets, 2)[0].ticket_id
+    for _ in range(2):
+        tickets.claim(at())
+    assert tickets.recover(at(1), {own}) == 1
+    assert {found.ticket_id: found.status for found in tickets.list(None, 10)} == {own: "running", nobodys: "queued"}
+    mark = tickets.mark()
+    assert tickets.recover(at(1), {own}) == 0
+    assert tickets.mark() == mark, "nothing is written when there is nothing to do"

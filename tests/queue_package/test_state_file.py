@@ -74,10 +74,10 @@ def moved(then: Harm) -> Harm:
 NOT_PLAIN = "state.db is not a plain file with one name"
 HARMS: dict[str, tuple[str, Harm]] = {
     "garbage": ("file is not a database", lambda path, _: garbage(path)),
-    "empty": ("it has schema version 0, this snowledger knows 2", lambda path, _: path.write_bytes(b"")),
-    "short": ("it has schema version 0, this snowledger knows 2", lambda path, _: os.truncate(path, 50)),
+    "empty": ("it has schema version 0, this snowledger knows 3", lambda path, _: path.write_bytes(b"")),
+    "short": ("it has schema version 0, this snowledger knows 3", lambda path, _: os.truncate(path, 50)),
     "truncated": ("malformed", lambda path, _: os.truncate(path, 3 * 4096)),
-    "newer": ("it has schema version 3, this", lambda path, _: sql(path, "PRAGMA user_version = 3")),
+    "newer": ("it has schema version 4, this", lambda path, _: sql(path, "PRAGMA user_version = 4")),
     "older": ("it has schema version 1, this", lambda path, _: sql(path, "PRAGMA user_version = 1")),
     "another": ("its tables are not those of its version", lambda path, _: sql(path, "DROP TABLE recent")),
     "folder": (NOT_PLAIN, moved(lambda path, _: (path / "x").mkdir(parents=True))),

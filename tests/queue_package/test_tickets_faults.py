@@ -38,8 +38,6 @@ CALLS: dict[str, Callable[[Tickets], object]] = {
     "list": lambda tickets: tickets.list(None, 1),
     "owner": lambda tickets: tickets.owner("0" * 32),
     "finished": lambda tickets: tickets.finished("acme", hash_of(0)),
-    "kill_switch": lambda tickets: tickets.kill_switch(),
-    "set_kill_switch": lambda tickets: tickets.set_kill_switch(on=True, reason="", by="operator", now=at()),
     "prune": lambda tickets: tickets.prune(at(), {}, 0),
 }
 

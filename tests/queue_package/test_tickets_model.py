@@ -212,7 +212,9 @@ class TicketMachine(RuleBasedStateMachine):
     def prune(self, there: set[int], cap: int) -> None:
         sizes = {self._pick(which)[0]: 10 for which in there}
         oldest = self.minute - 90 * DAY
+        foretold = self.servers[0].prune(at(self.minute), sizes, cap, dry_run=True)
         pruned = self.runner.prune(at(self.minute), sizes, cap)
+        assert foretold == pruned
         old = {
             ticket_id
             for ticket_id, asked in self.asked.items()

@@ -3,10 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.ledger import Ledger
 from tests.server.stdio_wire import Server
 
-from snowledger_queue import RunnerTickets, Spool, open_spool
+from snowledger_queue import ContextStore, RunnerTickets, Spool, open_spool
 
 
 @pytest.fixture
@@ -24,10 +23,11 @@ def runner(spool: Spool) -> Iterator[RunnerTickets]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path)
-    yield ledger
-    ledger.close()
+def store(spool: Spool) -> Iterator[ContextStore]:
+    """What an uploader has open."""
+    store = ContextStore.open(spool)
+    yield store
+    store.close()
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mcp_types as types
 from mcp import Client
 
-from snowledger_queue import Origin, QueueWriter, Spool, open_writer
+from snowledger_queue import Origin, QueueWriter, Spool, open_writer, timestamp
 from snowledger_server import Identity, Journal, build_server, open_contexts, open_queries
 
 HASH = "0123456789abcdef" * 4
@@ -17,6 +18,20 @@ INSIGHT = {"subject": "customer/acme", "metric": "mrr_usd", "value": 1250, "prov
 EVENT: dict[str, Any] = {"activity": "cdesk.user_asked", "feature_json": {"question": "why?"}}
 TOOLS = {"get_context", "log_event", "log_insight", "submit_query", "get_result", "cancel_query"}
 ERAS = ["legacy", "auto"]
+PATIENCE_S = 20
+
+EMPTY = {
+    "customer": "acme",
+    "truncated": False,
+    "left_out": dict.fromkeys(("insights", "insight_values", "tickets", "activity_counts", "recent_events"), 0),
+    "next_cursor": None,
+    "insights": [],
+    "tickets": [],
+    "activity_counts": [],
+    "recent_events": [],
+}
+
+"""The context of a customer of whom nothing is known, without its times."""
 
 
 class Connected(NamedTuple):
@@ -69,3 +84,16 @@ async def connected(
             server = build_server(journal, contexts, queries, Identity(customer, frozenset(allowed)), "1.2.3")
             async with Client(server, mode=mode) as client:
                 yield Connected(client, writer, spool)
+
+
+def moment(seconds: float = 0) -> str:
+    return timestamp(datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+async def recalled(server: Connected, **arguments: Any) -> list[tuple[str, str, Any]]:
+    context = await server.ok("get_context", arguments)
+    return [(found["subject"], found["metric"], found["value"]) for found in context["insights"]]
+
+
+async def learn(server: Connected, subject: str, value: object, **more: Any) -> dict[str, Any]:
+    return await server.ok("log_insight", {**INSIGHT, "subject": subject, "value": value, **more})

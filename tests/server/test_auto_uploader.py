@@ -46,6 +46,16 @@ async def test_two_servers_share_one_uploader_which_ends_after_them(ledger: Ledg
     assert ledger.queued() == []
 
 
+async def test_the_uploader_reads_the_settings_file_that_its_server_reads(ledger: Ledger) -> None:
+    """The server's folder is the client's, the uploader's is the spool."""
+    (ledger.folder / "mine.toml").write_text('log_level = "error"\n')
+    async with Client(ledger.server(SNOWLEDGER_CONFIG="mine.toml"), mode="auto") as client:
+        assert not (await client.call_tool("log_event", EVENT)).is_error
+        await eventually(lambda: len(ledger.delivered()) == 1)
+    await eventually(lambda: ledger.processes() == [])
+    assert (ledger.home / "uploader.log").read_text() == "", "what is below the level is not logged"
+
+
 @pytest.mark.parametrize("how", ["variable", "flag"])
 async def test_no_uploader_is_started_when_told(ledger: Ledger, how: str) -> None:
     parameters = ledger.server(SNOWLEDGER_AUTO_UPLOADER="0") if how == "variable" else ledger.server("--no-uploader")

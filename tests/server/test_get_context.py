@@ -1,32 +1,27 @@
 """get_context as a client sees it, in both eras: what was learnt is recalled at once, in order, as large as allowed."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import pytest
 from tests.queue_package.context_samples import fold, insight
-from tests.server.server_samples import ERAS, EVENT, HASH, INSIGHT, Connected, connected
+from tests.server.server_samples import (
+    EMPTY,
+    ERAS,
+    EVENT,
+    HASH,
+    PATIENCE_S,
+    Connected,
+    connected,
+    learn,
+    moment,
+    recalled,
+)
 
-from snowledger_queue import ContextReader, ContextStore, Spool, timestamp
+from snowledger_queue import ContextReader, ContextStore, Spool
 
 pytestmark = pytest.mark.parametrize("mode", ERAS)
-
-PATIENCE_S = 20
-
-EMPTY = {
-    "customer": "acme",
-    "truncated": False,
-    "left_out": dict.fromkeys(("insights", "insight_values", "tickets", "activity_counts", "recent_events"), 0),
-    "next_cursor": None,
-    "insights": [],
-    "tickets": [],
-    "activity_counts": [],
-    "recent_events": [],
-}
 
 BAD_SIZES: list[object] = [511, 1_048_577, 0, -1, 2**70, True, False, 600.5, 600.0, "600", [600], {}]
 BAD_PREFIXES: list[object] = ["", "x" * 256, 5, True, ["a"], {}]
@@ -40,27 +35,6 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"customer": "acme"}, ("customer", "unknown argument", "accepted are customer_id, max_bytes, subject_prefix")),
     ({"max_bytes": 512, "customer_id": "ü" * 255}, ("max_bytes: 512 is too small", "the least is")),
 ]
-
-
-def moment(seconds: float = 0) -> str:
-    return timestamp(datetime.now(UTC) + timedelta(seconds=seconds))
-
-
-@pytest.fixture
-def store(spool: Spool) -> Iterator[ContextStore]:
-    """What an uploader has open."""
-    store = ContextStore.open(spool)
-    yield store
-    store.close()
-
-
-async def recalled(server: Connected, **arguments: Any) -> list[tuple[str, str, Any]]:
-    context = await server.ok("get_context", arguments)
-    return [(found["subject"], found["metric"], found["value"]) for found in context["insights"]]
-
-
-async def learn(server: Connected, subject: str, value: object, **more: Any) -> dict[str, Any]:
-    return await server.ok("log_insight", {**INSIGHT, "subject": subject, "value": value, **more})
 
 
 async def test_what_was_logged_is_in_the_very_next_answer(spool: Spool, mode: str) -> None:
@@ -225,142 +199,6 @@ async def test_no_answer_is_larger_than_asked_for(spool: Spool, mode: str, max_b
         assert left_out["insights"] == 60 - len(result.structured_content["insights"])
         assert left_out["recent_events"] == 10 - len(result.structured_content["recent_events"])
         assert result.structured_content["truncated"] is any(left_out.values())
-
-
-async def test_what_an_uploader_folds_is_in_the_very_next_answer(spool: Spool, mode: str, store: ContextStore) -> None:
-    async with connected(spool, mode) as server:
-        for number in range(1, 6):
-            fold(store, insight(number, number, recorded_at=moment()), now=moment())
-            assert [value for _, _, value in await recalled(server)] == [number]
-            store.confirm(moment(), [])
-            assert (await server.ok("get_context", {}))["stale"] is False
-
-
-async def test_an_answer_is_read_once_and_kept(spool: Spool, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = 0
-    read = ContextReader.read
-
-    def counted(self: ContextReader, *arguments: Any) -> Any:
-        nonlocal reads
-        reads += 1
-        return read(self, *arguments)
-
-    monkeypatch.setattr(ContextReader, "read", counted)
-    async with connected(spool, mode, "beta") as server:
-        await learn(server, "a", 1)
-        contexts = [await server.ok("get_context", {}) for _ in range(5)]
-        assert reads == 1
-        assert all(context == contexts[0] for context in contexts)
-        for arguments in ({"max_bytes": 600}, {"subject_prefix": "a"}, {"customer_id": "beta"}):
-            for _ in range(3):
-                await server.ok("get_context", arguments)
-        assert reads == 4
-        await server.ok("log_event", {**EVENT, "customer_id": "beta"})
-        await server.ok("get_context", {})
-        assert reads == 4, "another customer's event changes nothing"
-        await server.ok("get_context", {"customer_id": "beta"})
-        assert reads == 5
-
-
-async def test_a_customer_of_whom_nothing_is_known_has_an_empty_context(
-    spool: Spool, mode: str, store: ContextStore
-) -> None:
-    as_of = moment()
-    fold(store, insight(1, 1, customer="other", recorded_at=as_of), now=as_of)
-    store.confirm(as_of, [])
-    async with connected(spool, mode, "beta") as server:
-        for customer in ("acme", "beta"):
-            context = await server.ok("get_context", {"customer_id": customer})
-            assert 0 <= context.pop("age_ms") < PATIENCE_S * 1000
-            assert context == {**EMPTY, "customer": customer, "as_of": as_of, "stale": False}
-
-
-async def test_what_was_never_compared_is_stale_and_a_refresh_is_asked_for_once_a_second(
-    spool: Spool, mode: str
-) -> None:
-    async with connected(spool, mode) as server:
-        begun = anyio.current_time()
-        context = await server.ok("get_context", {})
-        assert (context["as_of"], context["age_ms"], context["stale"]) == (None, None, True)
-        assert spool.take_refresh_request()
-        requests = 0
-        with anyio.fail_after(PATIENCE_S):
-            while not requests:
-                assert (await server.ok("get_context", {}))["stale"] is True
-                requests += spool.take_refresh_request()
-                await anyio.sleep(0.005)
-        assert anyio.current_time() - begun > 0.9
-
-
-async def test_an_old_context_is_served_as_stale_until_it_was_refreshed(
-    spool: Spool, mode: str, store: ContextStore
-) -> None:
-    fold(store, insight(1, 1, recorded_at=moment(-60)), now=moment())
-    store.confirm(moment(-59), [])
-    async with connected(spool, mode, max_age_s=60) as server:
-        context = await server.ok("get_context", {})
-        assert context["stale"] is False
-        assert 59_000 <= context["age_ms"] <= 60_000
-        assert not spool.refresh_request.exists()
-        with anyio.fail_after(PATIENCE_S):
-            while not context["stale"]:
-                await anyio.sleep(0.01)
-                context = await server.ok("get_context", {})
-        assert context["age_ms"] > 60_000
-        assert [found["value"] for found in context["insights"]] == [1]
-        assert spool.take_refresh_request()
-        store.confirm(moment(), [])
-        context = await server.ok("get_context", {})
-        assert context["stale"] is False
-        assert not spool.refresh_request.exists()
-
-
-@pytest.mark.parametrize(("ahead_s", "stale"), [(3, False), (3600, True)])
-async def test_a_comparison_in_the_future_has_no_negative_age_and_is_not_believed_for_long(
-    spool: Spool, mode: str, store: ContextStore, ahead_s: int, stale: bool
-) -> None:
-    store.confirm(moment(ahead_s), [])
-    async with connected(spool, mode) as server:
-        context = await server.ok("get_context", {})
-    assert (context["age_ms"], context["stale"]) == (0, stale)
-
-
-async def test_a_refresh_that_cannot_be_asked_for_is_logged_once(
-    spool: Spool, mode: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spool.refresh_request.symlink_to(spool.refresh_request)
-    monkeypatch.setattr("snowledger_server._contexts.REQUEST_S", 0)
-    async with connected(spool, mode) as server:
-        for _ in range(3):
-            assert (await server.ok("get_context", {}))["stale"] is True
-    complaints = [record for record in caplog.records if "cannot ask for a refresh" in record.getMessage()]
-    assert len(complaints) == 1
-
-
-@pytest.mark.parametrize("garbage", [b"no database at all\n" * 4096, b"", b"SQLite format 3\0" + b"\xff" * 5000])
-async def test_a_state_that_is_damaged_under_the_server_fails_no_call(
-    spool: Spool, mode: str, garbage: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = ContextStore.open(spool)
-    line = insight(1, "folded", subject="f", recorded_at=moment())
-    fold(store, line, now=moment())
-    store.confirm(moment(), [])
-    async with connected(spool, mode) as server:
-        await learn(server, "q", "queued")
-        assert await recalled(server) == [("q", "mrr_usd", "queued"), ("f", "mrr_usd", "folded")]
-        store.close()
-        spool.state.write_bytes(garbage)
-        for number in range(5):
-            await learn(server, "q", number)
-            context = await server.ok("get_context", {})
-            assert ("q", number) in [(found["subject"], found["value"]) for found in context["insights"]]
-        with closing(ContextStore.open(spool)) as anew:
-            fold(anew, line, now=moment())
-            anew.confirm(moment(), [])
-        context = await server.ok("get_context", {})
-        assert [found["value"] for found in context["insights"]] == [4, "folded"]
-        assert context["stale"] is False
-    assert "Traceback" not in caplog.text
 
 
 async def test_a_wrong_argument_is_named_with_what_is_accepted(spool: Spool, mode: str) -> None:
