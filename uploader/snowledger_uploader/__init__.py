@@ -9,6 +9,7 @@ connection of its own to the same DuckDB instance, so neither waits for the othe
 """
 
 from ._artifacts import Artifacts
+from ._back_end import check_warehouse
 from ._batch import FormedBatch, content_id, form_batch
 from ._budget import Budget
 from ._config import UploaderConfig
@@ -17,6 +18,7 @@ from ._deliver import Delivery
 from ._drain import Drain, DrainedBatch
 from ._duckdb import DuckDBWarehouse
 from ._errors import (
+    AuthenticationNeededError,
     BatchTooLargeError,
     LockLostError,
     QueryFailedError,
@@ -30,11 +32,14 @@ from ._limits import QueryLimits
 from ._own_events import OwnEvents
 from ._queries import QueryRunner
 from ._receipt import receipt_id
-from ._run import check_warehouse, run
+from ._run import run
+from ._snowflake import SnowflakeConfig, SnowflakeWarehouse
+from ._snowflake._errors import redacted
 from ._warehouse import Batch, Query, QueryAnswer, Receipt, Warehouse
 
 __all__ = [
     "Artifacts",
+    "AuthenticationNeededError",
     "Batch",
     "BatchTooLargeError",
     "Budget",
@@ -53,6 +58,8 @@ __all__ = [
     "QueryRunner",
     "Receipt",
     "RowsRejectedError",
+    "SnowflakeConfig",
+    "SnowflakeWarehouse",
     "UploadStoppedError",
     "UploaderConfig",
     "UploaderError",
@@ -63,5 +70,6 @@ __all__ = [
     "content_id",
     "form_batch",
     "receipt_id",
+    "redacted",
     "run",
 ]

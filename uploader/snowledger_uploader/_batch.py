@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from snowledger_queue import QueueError, dead_letter, intact_lines, verify_segment
@@ -99,7 +100,8 @@ def write_lines(spool: Spool, lines: Sequence[Line]) -> tuple[Path, bytes, int]:
     """Write the lines to a scratch file; return its path, SHA-256 and size. Raises ``OSError``."""
     content = b"".join(line.content + b"\n" for line in lines)
     digest = hashlib.sha256(content)
-    path = spool.work / f"{digest.hexdigest()}.ndjson"
+    # Not named by content: another batch with the same lines may be deleted while this one waits.
+    path = spool.work / f"{uuid.uuid4().hex}.ndjson"
     path.write_bytes(content)
     return path, digest.digest(), len(content)
 

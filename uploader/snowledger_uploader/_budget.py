@@ -64,6 +64,9 @@ class Budget:
             else:
                 log.info("the kill switch is off")
         self._seen = switch
+        if switch.on:
+            # Whoever turned it on may not have been able to, and what is queued may be of an older state.db.
+            self._tickets.cancel_all(timestamp(datetime.now(UTC)))
         return not switch.on
 
     def _turn_on(self, spent_s: float, now: str) -> KillSwitch:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ._limits import QueryLimits
+from ._snowflake import SnowflakeConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,10 @@ class UploaderConfig:
     """The embedded warehouse's file."""
     version: str
     """snowledger's version, recorded in its own events."""
+    snowflake: SnowflakeConfig | None = None
+    """Load into Snowflake, and not into the file."""
+    batch_age_s: float = 0.0
+    """How long events may wait for others, so that few of them do not keep a warehouse awake."""
     once: bool = False
     """Drain what is there, run the queries that were asked for, and return."""
     exit_when_unused: bool = False
@@ -28,3 +33,5 @@ class UploaderConfig:
     """The user's query templates."""
     limits: QueryLimits = field(default_factory=QueryLimits)
     """Of queries."""
+    notify_socket: str | None = None
+    """Where the service manager listens (``NOTIFY_SOCKET``); None: nowhere."""

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 5.0
-"""How soon a refresh that failed is tried again; a load or a request tries it at once."""
+RETRY_S, MAX_RETRY_S = 5.0, 60.0
+"""How soon a refresh that failed is tried again, first and at most; a load or a request tries it at once.
+With Snowflake, a failed login leaves some 16 KB in the connector."""
 
 FOLD_LINES = 20_000
 """Lines folded in one transaction: what is read of them takes some 20 MB, and not the memory of a whole batch twice."""
@@ -74,13 +75,19 @@ class Contexts:
         self._refreshed_at = float("-inf")
         self.as_of: str | None = None
         """Up to when the contexts hold what the warehouse holds; None until a refresh succeeded."""
-        self.problem: str | None = None
+        self.failure: Exception | None = None
         """Why the last refresh failed; the next one does what it left."""
+        self._failures = 0
+
+    @property
+    def problem(self) -> str | None:
+        """The same in words."""
+        return None if self.failure is None else str(self.failure)
 
     @property
     def behind(self) -> bool:
         """Whether the last refresh failed."""
-        return self.problem is not None
+        return self.failure is not None
 
     def due(self) -> str | None:
         """The reason for which an idle uploader should refresh now; None when there is none. Takes microseconds."""
@@ -88,7 +95,9 @@ class Contexts:
             return "request"
         waited_s = time.monotonic() - self._refreshed_at
         if self.behind:
-            return "interval" if waited_s >= RETRY_S else None
+            # The exponent is bounded, as in ``Delivery``.
+            pause_s = min(RETRY_S * 2 ** min(self._failures - 1, 20), MAX_RETRY_S)
+            return "interval" if waited_s >= pause_s else None
         first = self._refreshed_at < 0
         overdue = self._interval_s is not None and waited_s >= self._interval_s and live_servers(self._spool) > 0
         return "interval" if first or overdue else None
@@ -107,13 +116,15 @@ class Contexts:
             expected = isinstance(error, (QueueError, UploaderError, OSError))
             if self.problem != str(error):
                 log.warning("contexts are not up to date: %s", error, exc_info=None if expected else error)
-            self.problem = str(error)
+            self.failure = error
+            self._failures += 1
             return
         finally:
             self._refreshed_at = time.monotonic()
         if self.behind:
             log.info("contexts are up to date again")
-        self.problem = None
+        self.failure = None
+        self._failures = 0
         if folded.customers:
             seconds = time.monotonic() - started
             await to_thread.run_sync(self._record, "rebuild" if rebuilt else reason, folded, seconds)

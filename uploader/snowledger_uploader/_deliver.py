@@ -27,8 +27,8 @@ MAX_WAIT_S = 15.0
 class Delivery:
     """Brings batches into the warehouse, whatever it takes, until told to stop."""
 
-    def __init__(self, warehouse: Warehouse, stop: anyio.Event, on_problem: Callable[[str], None]) -> None:
-        """``on_problem`` hears why a batch is waiting, at every failed attempt."""
+    def __init__(self, warehouse: Warehouse, stop: anyio.Event, on_problem: Callable[[UploaderError], None]) -> None:
+        """``on_problem`` hears for what a batch is waiting, at every failed attempt."""
         self._warehouse = warehouse
         self._stop = stop
         self._on_problem = on_problem
@@ -55,7 +55,7 @@ class Delivery:
                 wait = min(FIRST_WAIT_S * 2 ** min(attempt, 20), MAX_WAIT_S) * random.uniform(0.5, 1)  # noqa: S311
                 if give_up_after_s is not None and anyio.current_time() + wait - started > give_up_after_s:
                     raise
-                self._on_problem(str(error))
+                self._on_problem(error)
                 log.warning("batch %.8s waits %.2f s (attempt %d): %s", batch.batch_id, wait, attempt, error)
             with anyio.move_on_after(wait):
                 await self._stop.wait()

@@ -23,6 +23,10 @@ class WarehouseRefusedError(UploaderError):
     """The warehouse cannot be used as it is (not a database, wrong permissions); somebody has to act."""
 
 
+class AuthenticationNeededError(WarehouseRefusedError):
+    """The warehouse does not accept the credentials: they are wrong, have expired, or are locked out."""
+
+
 class BatchTooLargeError(UploaderError):
     """The warehouse has not enough memory for the batch, and nothing of it was loaded; a smaller one may fit."""
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from snowledger_queue import SegmentName, write_small_file
+from snowledger_ddl import applied_features
+from snowledger_queue import OPERATIONAL_CUSTOMER, SegmentName, new_event, write_small_file
 
 if TYPE_CHECKING:
-    from snowledger_queue import Event, Spool
+    from collections.abc import Sequence
+
+    from snowledger_ddl import Statement
+    from snowledger_queue import Event, Origin, Spool
+
+log = logging.getLogger(__name__)
 
 
 class OwnEvents:
@@ -33,3 +40,12 @@ class OwnEvents:
         write_small_file(self._spool.work / name, b"".join(event.line for event in events), self._spool.filesystem)
         self._spool.filesystem.rename(self._spool.work / name, self._spool.queue / name)
         self._spool.filesystem.sync_folder(self._spool.queue)
+
+    def schema_applied(self, origin: Origin, warehouse: str, ran: Sequence[Statement]) -> None:
+        """Tell the versions of the objects that were just brought up to date; they are in the warehouse either way."""
+        features = applied_features(warehouse, ran)
+        event = new_event(origin, activity="cdesk.schema_applied", customer=OPERATIONAL_CUSTOMER, feature_json=features)
+        try:
+            self.put(event)
+        except OSError as error:
+            log.warning("the schema was brought up to date, but that could not be logged: %s", error)

@@ -71,6 +71,7 @@ class _Running:
 
     def watch(self, rows: int, _bytes: int) -> None:
         self.rows = rows
+        self.problem = None  # it is being asked, and not just tried whether it can be
 
 
 class _Look(NamedTuple):
@@ -93,14 +94,16 @@ class QueryRunner:
         origin: Origin,
         limits: QueryLimits,
         templates_dir: Path | None = None,
+        database: str | None = None,
     ) -> None:
+        """``templates_dir`` and ``database`` as ``Preparation``."""
         self._spool = spool
         self._warehouse = warehouse
         self._events = events
         self._origin = origin
         self._limits = limits
         self._tickets = RunnerTickets(spool)
-        self._preparation = Preparation(templates_dir, limits.row_cap, limits.byte_cap)
+        self._preparation = Preparation(templates_dir, database, limits)
         self._artifacts = Artifacts(spool, self._tickets, limits.artifact_max_age_days, limits.artifact_max_bytes)
         self._budget = Budget(self._tickets, events, origin, limits.credits_per_hour)
         self._running: dict[str, _Running] = {}
@@ -197,7 +200,6 @@ class QueryRunner:
         query = await to_thread.run_sync(self._preparation.query, running.ticket, folder)
         wait = FIRST_WAIT_S
         while True:
-            running.problem = None
             try:
                 return await self._warehouse.query(query, running.watch)
             except UploaderError as error:
@@ -230,18 +232,20 @@ class QueryRunner:
 
     def _look(self) -> _Look:
         look = _Look([], set(), drained=True)
+        running = list(self._running.values())
+        own = {one.ticket.ticket_id for one in running}
         try:
-            if not self._recovered:
-                self._tickets.recover(_now())
-                self._recovered = True
-            running = list(self._running.values())
+            # With every look, for another file may have been put in place. It also makes one that is missing.
+            self._tickets.recover(_now(), own)
+            self._recovered = True
+            may_run = self._budget.look()
             if time.monotonic() - self._told_at >= PROGRESS_S:
                 self._told_at = time.monotonic()
                 for one in running:
                     self._tickets.progress(one.ticket.ticket_id, one.rows)
             if running:
                 look.cancel.update(self._tickets.cancel_requests())
-            free = self._limits.concurrency - len(running) if self._budget.look() else 0
+            free = self._limits.concurrency - len(running) if may_run else 0
             while len(look.claimed) < free:
                 ticket = self._tickets.claim(_now())
                 if ticket is None:
@@ -254,8 +258,8 @@ class QueryRunner:
             if self._problem != str(error):
                 log.warning("no query can be run: %s", error)
             self._problem = str(error)
-            if not self._running:
-                self._recovered = False  # which also makes a file that is missing
+            if self._tickets.kill_switch().on:
+                look.cancel.update(own)
             self._look_at = time.monotonic() + STATE_RETRY_S
         return look
 

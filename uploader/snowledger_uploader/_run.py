@@ -7,8 +7,7 @@ import os
 import shutil
 import signal
 import sys
-import uuid
-from contextlib import contextmanager
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ import anyio
 
 from snowledger_queue import (
     BatchStatus,
-    Origin,
     ProcessLock,
     Spool,
     UploaderStatus,
@@ -28,20 +26,27 @@ from snowledger_queue import (
     write_uploader_status,
 )
 
+from ._back_end import make_origin, make_warehouse, private_files
 from ._config import UploaderConfig
 from ._contexts import Contexts
 from ._deliver import Delivery
 from ._drain import Drain, DrainedBatch
-from ._duckdb import DuckDBWarehouse
-from ._errors import LockLostError, UploaderError, UploadStoppedError, WarehouseUnavailableError
+from ._errors import (
+    AuthenticationNeededError,
+    LockLostError,
+    UploaderError,
+    UploadStoppedError,
+    WarehouseRefusedError,
+    WarehouseUnavailableError,
+)
+from ._notify import Notifier
 from ._queries import QueryRunner
+from ._watched import WatchedWarehouse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from snowledger_queue import SealedSegment
-
-    from ._warehouse import Warehouse
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +61,10 @@ GIVE_UP_S = 30.0
 daemon forms the batch anew, for one of its files may be what is wrong."""
 
 RETRY_S = 15.0
-"""How often the daemon tries again what only an operator can mend."""
+"""How often the daemon tries again what only an operator can mend. (The warehouse spaces refused logins further.)"""
+
+LOGIN_NEEDED = "authentication needed"
+"""The state of an uploader whose credentials the warehouse does not accept."""
 
 
 def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = None) -> UploaderStatus:
@@ -71,7 +79,7 @@ def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = No
             time to; or the lock was lost. What is not loaded is still queued.
         OSError: dead letters cannot be kept, or the queue cannot be read; nothing was deleted.
     """
-    with _private_files():
+    with private_files():
         spool = open_spool(config.home)
         lock = ProcessLock.acquire(spool.uploader_lock, "uploader")
         try:
@@ -80,46 +88,6 @@ def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = No
             return anyio.run(_Uploader(config, spool, lock, progress).run)
         finally:
             lock.release()
-
-
-@contextmanager
-def _private_files() -> Iterator[None]:
-    """DuckDB gives its write-ahead log the mode that the umask leaves, maybe outside the private spool."""
-    umask = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(umask)
-
-
-def make_origin(config: UploaderConfig) -> Origin:
-    """Of the uploader's own events."""
-    return Origin(config.version, uuid.uuid4().hex, source_system="snowledger")
-
-
-def make_warehouse(config: UploaderConfig, spool: Spool, origin: Origin) -> Warehouse:
-    """The back end that the config names."""
-    return DuckDBWarehouse(config.duckdb_path, spool.work, origin)
-
-
-def check_warehouse(config: UploaderConfig) -> str:
-    """Open the warehouse, bring its schema up to date, close it; return a line that says so.
-
-    Raises:
-        UploaderError: why it cannot be used.
-        snowledger_queue.SpoolError: the spool cannot be used.
-    """
-
-    async def check() -> None:
-        warehouse = make_warehouse(config, open_spool(config.home), make_origin(config))
-        try:
-            await warehouse.open()
-        finally:
-            await warehouse.close()
-
-    with _private_files():
-        anyio.run(check)
-    return f"DuckDB file {config.duckdb_path} opens and has its schema"
 
 
 class _Uploader:
@@ -137,14 +105,21 @@ class _Uploader:
         self._lock = lock
         self._progress = progress
         self._stop = anyio.Event()
+        self._started_s = time.time()
         before = read_uploader_status(spool)
         last_batch = None if before is None else before.last_batch
         self._status = UploaderStatus(pid=os.getpid(), state="starting", updated_at="", last_batch=last_batch)
         origin = make_origin(config)
-        self._warehouse = make_warehouse(config, spool, origin)
+        self._notifier = Notifier(config.notify_socket)
+        # By the writer of the uploader's other events, none of which are counted as loaded.
+        warehouse = make_warehouse(
+            config, spool, origin, lambda ran: self._contexts.events.schema_applied(origin, "duckdb", ran)
+        )
+        self._warehouse = WatchedWarehouse(warehouse, self._notifier.progressed)
         self._contexts = Contexts(spool, self._warehouse, origin, self._stop, config.refresh_interval_s)
         self._queries = QueryRunner(
-            spool, self._warehouse, self._contexts.events, origin, config.limits, config.templates_dir
+            *(spool, self._warehouse, self._contexts.events, origin, config.limits),
+            *(config.templates_dir, config.duckdb_path.stem if config.snowflake is None else None),
         )
 
     async def run(self) -> UploaderStatus:
@@ -157,15 +132,16 @@ class _Uploader:
             if sys.platform != "win32":
                 tasks.start_soon(self._watch_signals, tasks.cancel_scope, querying, name="uploader signals")
             try:
-                await self._open()
-                tasks.start_soon(self._run_queries, querying, name="queries")
-                await self._loop(drain)
+                await self._work(drain, querying)
                 finished = True
             except UploadStoppedError as error:
                 log.info("%s", error)
             except (UploaderError, OSError) as error:
                 failure = error
+            with anyio.move_on_after(STOP_S):
+                await self._warehouse.rest(over=True)
             tasks.cancel_scope.cancel()
+        self._notifier.tell(STOPPING="1")
         if failure is None and not finished and self._config.once:
             failure = UploadStoppedError("stopped; what is not loaded yet is still in the queue")
         await self._warehouse.close()
@@ -175,12 +151,36 @@ class _Uploader:
             raise failure
         return self._status
 
+    async def _work(self, drain: Drain, querying: anyio.CancelScope) -> None:
+        """Load, and run queries meanwhile."""
+        failure: UploaderError | OSError | None = None
+        async with anyio.create_task_group() as tasks:
+            try:
+                await self._open()
+                self._notifier.tell(READY="1")
+                tasks.start_soon(self._run_queries, querying, name="queries")
+                await self._loop(drain)
+            except (UploaderError, OSError) as error:  # a task group would wrap it
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
     async def _open(self) -> None:
         """Find out whether the warehouse can be used at all; that it cannot be now is no obstacle."""
         try:
             await self._warehouse.open()
         except WarehouseUnavailableError as error:
             log.warning("%s", error)
+        except UploaderError as error:
+            # A restart would mend nothing, and this process spaces its attempts. But of what somebody has to mend for
+            # sure, whoever starts it hears at once.
+            login = isinstance(error, AuthenticationNeededError)
+            if self._config.once or (isinstance(error, WarehouseRefusedError) and not login):
+                raise
+            log.error("%s", error)  # noqa: TRY400 - an operator's line
+            self._waits(error)
+            return
         self._set(state="idle")
 
     async def _run_queries(self, scope: anyio.CancelScope) -> None:
@@ -193,6 +193,7 @@ class _Uploader:
 
     async def _loop(self, drain: Drain) -> None:
         while True:
+            self._notifier.progressed()
             if not self._lock.held():
                 message = f"{self._spool.uploader_lock} is gone; stopping before a second uploader starts"
                 raise LockLostError(message)
@@ -203,18 +204,17 @@ class _Uploader:
                 if segments:
                     raise UploadStoppedError("stopped; what is not loaded yet is still in the queue")
                 return
-            if segments:
+            if segments and not self._collects(segments):
                 await self._drain(drain, segments)
                 continue
             # Not before what waits at the start is drained: some of it may have been loaded already, and a server would
             # count that twice, in the queue and in the contexts, until its segments are named as covered.
-            reason = self._contexts.due()
+            reason = None if segments else self._contexts.due()
             if reason is not None:
                 await self._contexts.refresh(reason)
                 continue
-            await self._warehouse.close()
-            if self._status != self._current(state="idle", problem=drain.problem()):
-                self._set(state="idle", problem=drain.problem())
+            await self._warehouse.rest()
+            self._rests(drain.problem())
             asked = quiet is None or quiet != self._queries.quiet()
             if self._config.once and not asked:
                 return
@@ -225,8 +225,32 @@ class _Uploader:
             with anyio.move_on_after(POLL_S):
                 await self._stop.wait()
 
+    def _collects(self, segments: Sequence[SealedSegment]) -> bool:
+        """Whether the segments shall wait for others: they are few, and young enough.
+
+        What an earlier process left has waited: whoever started this one may ask for it.
+        """
+        oldest_s = min(segment.name.opened_ms for segment in segments) / 1000
+        if self._config.once or time.time() - oldest_s >= self._config.batch_age_s or oldest_s < self._started_s:
+            return False
+        if self._config.exit_when_unused and not live_servers(self._spool):
+            return False
+        size = sum(self._spool.filesystem.size(segment.path) for segment in segments)
+        return size < self._warehouse.batch_bytes
+
+    def _rests(self, problem: str | None) -> None:
+        """Say that there is nothing to do, unless the warehouse has to be made accessible first."""
+        failure = self._contexts.failure
+        if isinstance(failure, AuthenticationNeededError):
+            state, problem = LOGIN_NEEDED, str(failure)
+        else:
+            state = "idle"
+        if self._status != self._current(state=state, problem=problem):
+            self._set(state=state, problem=problem)
+
     async def _drain(self, drain: Drain, segments: Sequence[SealedSegment]) -> None:
-        if self._status.state != "loading":
+        # Who has to log in stays told so while it is tried.
+        if self._status.state not in {"loading", LOGIN_NEEDED}:
             self._set(state="loading")
         try:
             drained = await drain.drain_batch(segments)
@@ -234,7 +258,7 @@ class _Uploader:
             if self._config.once or isinstance(error, UploadStoppedError):
                 raise
             log.error("%s", error)  # noqa: TRY400 - an operator's line
-            self._waits(str(error))
+            self._waits(error)
             if not error.transient:
                 with anyio.move_on_after(RETRY_S):
                     await self._stop.wait()
@@ -257,8 +281,9 @@ class _Uploader:
                 querying.cancel()  # they go back into the queue
                 scope.deadline = anyio.current_time() + STOP_S
 
-    def _waits(self, problem: str) -> None:
-        self._set(state="waiting", problem=problem)
+    def _waits(self, error: UploaderError) -> None:
+        login = isinstance(error, AuthenticationNeededError)
+        self._set(state=LOGIN_NEEDED if login else "waiting", problem=str(error))
 
     def _count(self, drained: DrainedBatch) -> None:
         status = self._status
@@ -288,6 +313,7 @@ class _Uploader:
     def _set(self, **changes: object) -> None:
         """Change the status and show it; a status that cannot be written must not stop the drain."""
         self._status = self._current(updated_at=timestamp(datetime.now(UTC)), **changes)
+        self._notifier.tell(STATUS=_summary(self._status))
         try:
             write_uploader_status(self._spool, self._status)
         except OSError as error:
@@ -296,3 +322,10 @@ class _Uploader:
     def _current(self, **changes: object) -> UploaderStatus:
         contexts = {"contexts_as_of": self._contexts.as_of, "contexts_problem": self._contexts.problem}
         return replace(self._status, **contexts, **changes)  # type: ignore[arg-type]
+
+
+def _summary(status: UploaderStatus) -> str:
+    """The status for people, in one line."""
+    if status.problem is not None:
+        return f"{status.state}: {status.problem}"
+    return f"{status.state}; {status.events:,} events in {status.batches:,} batches since the start"

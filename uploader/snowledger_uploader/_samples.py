@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -47,6 +49,8 @@ def _plain(value: object) -> object:
 _FORMS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
     (str, lambda value: value.encode("utf-8", "replace").decode()),
     (int, lambda value: value if abs(value) <= _MAX_INTEGER else str(value)),
+    # Snowflake's quotients are decimals. With more digits than a float keeps it is text.
+    (Decimal, lambda value: float(value) if len(value.as_tuple().digits) <= sys.float_info.dig else str(value)),
     (float, lambda value: value if math.isfinite(value) else str(value)),
     (datetime, lambda value: timestamp(value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))),
     ((date, time), lambda value: value.isoformat()),

@@ -1,4 +1,4 @@
-"""What the drain loop and the query runner ask of a warehouse; DuckDB implements it, Snowflake will."""
+"""What the drain loop and the query runner ask of a warehouse; DuckDB and Snowflake implement it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ class Query(NamedTuple):
     customer: str
     customers: Sequence[str]
     now: datetime
+    tag: str
+    """By which the warehouse's history names it: ``cdesk_`` and eight hex digits."""
+    limit_s: float
+    """For the warehouse, should nobody be left to cancel it."""
     row_cap: int
     """Rows that may be kept."""
     byte_cap: int
@@ -80,6 +84,9 @@ class Warehouse(Protocol):
 
     Calls raise ``WarehouseUnavailableError`` (worth a retry), ``WarehouseRefusedError`` (not without an operator)
     or, from ``load`` only, ``RowsRejectedError`` and ``BatchTooLargeError``.
+
+    Under systemd, a call of the loading side that takes longer than ``WatchdogSec`` (45 min) is taken for hung: the
+    limits of all statements of one call must add up to less.
     """
 
     batch_bytes: int
@@ -120,6 +127,14 @@ class Warehouse(Protocol):
         Raises:
             QueryFailedError: it cannot be answered.
             WarehouseUnavailableError, WarehouseRefusedError: with a message that any customer may read.
+        """
+        ...
+
+    async def rest(self, *, over: bool = False) -> None:
+        """Hear that there is no work now, again and again while that is so; ``open`` precedes what follows.
+
+        An embedded file is let go at once; a session is kept for a while, and what is to be tidied up waits for that,
+        or for ``over``: this process has no more work. Never raises.
         """
         ...
 

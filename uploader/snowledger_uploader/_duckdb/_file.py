@@ -17,7 +17,12 @@ from snowledger_ddl import DdlError, apply
 from snowledger_uploader._errors import WarehouseRefusedError, WarehouseUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from snowledger_ddl import Statement
+
+    Applied = Callable[[Sequence[Statement]], None]
 
 MEMORY_LIMIT = "256MB"
 """Half of the uploader's 512 MiB. A batch of ``_warehouse.BATCH_BYTES`` of small events fits; one that does not
@@ -45,10 +50,11 @@ class _Place(NamedTuple):
 class DuckDBFile:
     """The instance. Blocking; threads may share it."""
 
-    def __init__(self, path: Path, work: Path) -> None:
-        """``work`` is a private folder for what does not fit into memory."""
+    def __init__(self, path: Path, work: Path, applied: Applied = lambda _ran: None) -> None:
+        """``work`` is a private folder for what does not fit into memory; ``applied`` hears what its schema needed."""
         self.path = path
         self._work = work
+        self._applied = applied
         self._turn = Lock()
         self._instance: duckdb.DuckDBPyConnection | None = None
         self._place: _Place | None = None
@@ -131,7 +137,9 @@ class DuckDBFile:
                 path.chmod(0o600)
             self._place = _place(path)
             # At every opening (7 ms when nothing is to do): the file may have been deleted or restored in between.
-            apply(instance, "duckdb")
+            ran = apply(instance, "duckdb")
+            if ran:
+                self._applied(ran)
         except DdlError as error:
             self._close_unused()
             message = f"cannot bring the schema of {path} up to date: {error}"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from snowledger_queue import Changes
 
+    from ._file import Applied
+
 T = TypeVar("T")
 
 BATCH_BYTES = 128 * 1024 * 1024
@@ -45,9 +47,19 @@ FROM read_ndjson_objects(?, hive_partitioning = false)
 """
 _PICK_NEW = """
 CREATE OR REPLACE TEMP TABLE fresh AS
-SELECT id, arg_min(staged.rowid, payload[51:82]) AS first_row
+SELECT id, min(staged.rowid) AS first_row, count(*) AS copies
 FROM staged ANTI JOIN activities._ingest_ids AS known ON staged.id = known.activity_id
 GROUP BY id
+"""
+# Apart, for to compare the times of all lines would take three times as long as to count them.
+_PICK_EARLIEST = """
+UPDATE fresh SET first_row = earliest.row_number
+FROM (
+    SELECT id, arg_min(staged.rowid, payload[51:82]) AS row_number
+    FROM staged SEMI JOIN (SELECT id FROM fresh WHERE copies > 1) AS repeated USING (id)
+    GROUP BY id
+) AS earliest
+WHERE fresh.id = earliest.id
 """
 _INSERT_EVENTS = """
 INSERT INTO activities.raw_events
@@ -73,10 +85,10 @@ class DuckDBWarehouse:
     batch_bytes = BATCH_BYTES
     batch_files = BATCH_FILES
 
-    def __init__(self, path: Path, work: Path, origin: Origin) -> None:
-        """``work`` is a private folder for what does not fit into memory."""
+    def __init__(self, path: Path, work: Path, origin: Origin, applied: Applied = lambda _ran: None) -> None:
+        """``work`` is a private folder for what does not fit into memory; ``applied`` hears what its schema needed."""
         self._path = path
-        self._file = DuckDBFile(path, work)
+        self._file = DuckDBFile(path, work, applied)
         self._origin = origin
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -104,6 +116,10 @@ class DuckDBWarehouse:
     async def query(self, request: Query, watch: Callable[[int, int], None]) -> QueryAnswer:
         """See ``Warehouse.query``."""
         return await run_query(self._file, request, watch)
+
+    async def rest(self, *, over: bool = False) -> None:  # noqa: ARG002 - the interface
+        """Let the file go, for others cannot open it meanwhile."""
+        await self.close()
 
     async def close(self) -> None:
         """End the loader's connection, and close the file unless a query is using it."""
@@ -166,6 +182,7 @@ class DuckDBWarehouse:
             message = f"{self._path}: {staged and staged[0]} of {batch.events} verified lines were read; nothing loaded"
             raise WarehouseUnavailableError(message)
         connection.execute(_PICK_NEW)
+        connection.execute(_PICK_EARLIEST)
         row = connection.execute("SELECT count(*) FROM fresh").fetchone()
         inserted = row[0] if row else 0
         moment = _next_moment(connection)
