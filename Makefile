@@ -2,13 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.setup
+FAKE := tests/fake_snowflake
+FAKE_STAMP := .venv-fake/.setup
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench lock build clean
+.PHONY: help setup fake demo test test-live check fix bench lock build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the locked dependencies (PYTHON=python3.12 chooses another Python)
 	@:
@@ -23,38 +25,56 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
+fake: $(FAKE_STAMP) ## create .venv-fake, which the fake Snowflake server of the tests runs in
+	@:
+
+$(FAKE_STAMP): $(FAKE)/requirements.lock
+	@echo "Installing into .venv-fake (half a minute the first time) ..."
+	@$(PYTHON) -m venv .venv-fake
+	@.venv-fake/bin/python -m pip -qq --disable-pip-version-check install --require-hashes -r $(FAKE)/requirements.lock
+	@touch $@
+
 demo: setup ## watch an event travel from the server to an embedded warehouse
 	@$(BIN)/snowledger demo
 
-# Two at a time: many tests wait for processes. A file's tests share what is costly to make.
-test: setup ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+# Three at a time: many tests wait for processes. A file's tests share what is costly to make. In the order of the names,
+# for by the number of tests the files with the longest ones would come last, with nothing beside them.
+test: setup fake ## run the tests
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-check: setup ## check format, lint, types and import rules
+test-live: setup fake ## try it on a Snowflake account (CONNECTION=name of an entry in connections.toml)
+	@test -n "$(CONNECTION)" || { echo "say which entry of connections.toml: make test-live CONNECTION=name" >&2; exit 1; }
+	@SNOWLEDGER_LIVE_CONNECTION="$(CONNECTION)" $(BIN)/python -m pytest -v tests/live
+
+check: setup ## check format, lint, types, import rules and the Snowflake SQL
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/sqlfluff lint --disable-progress-bar ddl/snowledger_ddl/snowflake
+	@$(BIN)/python tests/project/sql_gate.py
 
 fix: setup ## format, and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## measure latency, append rate, ingestion lag, drain rate, contexts and queries
-	@for name in latency append lag drain context queries results; do $(BIN)/python bench/$$name.py || missed=1; done; exit $${missed:-0}
+bench: setup fake ## measure latency, append rate, ingestion lag, drain rate, contexts, queries and Snowflake loads
+	@for name in latency append lag drain context queries results snowflake_load; do $(BIN)/python bench/$$name.py || missed=1; done; exit $${missed:-0}
 
 # The resolver lives in a throw-away environment: it is no dependency of the project.
-lock: ## write requirements.lock anew (LOCKFLAGS=--upgrade for the newest versions)
+lock: ## write both requirements.lock anew (LOCKFLAGS=--upgrade for the newest versions)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	$(PYTHON) -m venv "$$tmp" && \
 	"$$tmp/bin/pip" -qq --disable-pip-version-check install 'uv<1' && \
-	"$$tmp/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	compile() { "$$tmp/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
-		--group dev $(LOCKFLAGS) --output-file requirements.lock pyproject.toml
+		$(LOCKFLAGS) "$$@"; } && \
+	compile --group dev --output-file requirements.lock pyproject.toml && \
+	compile --output-file $(FAKE)/requirements.lock $(FAKE)/requirements.in
 
 build: setup ## build the wheel and the source archive in dist/
 	@$(BIN)/python -m build --no-isolation
 
-clean: ## remove .venv and all that the other targets made
-	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove .venv, .venv-fake and all that the other targets made
+	@rm -rf .venv .venv-fake build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ import typer
 
 from . import (
     artifacts,
+    ddl,
     dead_letters,
     doctor,
     import_events,
@@ -83,5 +84,6 @@ app.add_typer(tickets.app, name="tickets")
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(kill_switch.app, name="kill-switch")
 app.add_typer(dead_letters.app, name="dead-letter")
+app.add_typer(ddl.app, name="ddl")
 app.add_typer(install.app, name="install")
 app.command("demo")(_demo)

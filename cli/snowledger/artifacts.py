@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +15,7 @@ from .terminal import count, printable, size
 from .ticket_store import has_tickets, open_tickets, timestamp_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from snowledger_queue import Spool, Ticket
@@ -90,11 +89,11 @@ def prune(
     days = settings.artifact_max_age_days if older_than is None else older_than
     most = settings.artifact_max_bytes if max_bytes is None else options.parse_bytes(max_bytes)
     sizes = _sizes(spool)
-    if dry_run:
-        tickets, gone = _expendable(_tickets(spool), sizes, days, most)
+    if dry_run and not has_tickets(spool):
+        tickets, gone = 0, sorted(sizes)  # they are nobody's
     else:
-        with open_tickets(spool, make=True) as store:
-            tickets, gone = store.prune(timestamp_now(), sizes, most, days)
+        with open_tickets(spool, make=not dry_run) as store:
+            tickets, gone = store.prune(timestamp_now(), sizes, most, days, dry_run=dry_run)
     failed = [] if dry_run else list(_failed(spool, gone))
     for ticket_id, reason in failed:
         typer.echo(printable(f"{artifact_path(spool, ticket_id)}: {reason}"), err=True)
@@ -103,27 +102,6 @@ def prune(
     typer.echo(f"{done} would be deleted" if dry_run else f"deleted {done}")
     if failed:
         raise CommandError(f"{count(len(failed), 'artifact')} could not be deleted")
-
-
-def _expendable(
-    tickets: Iterable[Ticket], sizes: Mapping[str, int], days: float, max_bytes: int
-) -> tuple[int, Sequence[str]]:
-    """What ``Tickets.prune`` would do: how many tickets it would delete, and the files that would go."""
-    from snowledger_queue import timestamp
-
-    oldest = timestamp(datetime.fromisoformat(timestamp_now()) - timedelta(days=days))
-    keep = set()
-    old = total = 0
-    for ticket in sorted(tickets, key=lambda ticket: ticket.finished_at or "", reverse=True):
-        if ticket.finished_at is None:
-            keep.add(ticket.ticket_id)
-        elif ticket.finished_at < oldest:
-            old += 1
-        elif ticket.artifact and ticket.ticket_id in sizes:
-            total += sizes[ticket.ticket_id]
-            if total <= max_bytes:
-                keep.add(ticket.ticket_id)
-    return old, sorted(sizes.keys() - keep)
 
 
 def _failed(spool: Spool, ticket_ids: Iterable[str]) -> Iterator[tuple[str, str]]:

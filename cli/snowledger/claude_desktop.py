@@ -38,6 +38,9 @@ def command() -> list[str]:
     return [str(script)] if script.is_file() else [sys.executable, "-P", "-m", "snowledger"]
 
 
+_SNOWFLAKE = ("snowflake_database", "snowflake_schema", "snowflake_warehouse", "snowflake_loader_role")
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """What the client must hand over: the shell's variables do not reach the servers that it starts."""
     from .settings import DUCKDB_NAME, default_customer, default_home
@@ -51,8 +54,17 @@ def environment(settings: Settings) -> dict[str, str]:
         ("DUCKDB_PATH", str(settings.duckdb_path), str(settings.home / DUCKDB_NAME)),
         ("AUTO_UPLOADER", str(int(settings.auto_uploader)), str(int(uploads))),
         ("TEMPLATES_DIR", str(settings.templates_dir or ""), ""),
+        # For an uploader that the server starts when asked for.
+        ("SNOW_CONNECTION", settings.snow_connection or "", ""),
+        *((name.upper(), getattr(settings, name), _default(name)) for name in _SNOWFLAKE),
     )
     return {f"SNOWLEDGER_{name}": value for name, value, default in values if value != default}
+
+
+def _default(name: str) -> object:
+    from .settings import Settings
+
+    return Settings.model_fields[name].default
 
 
 def wanted_entry(settings: Settings) -> dict[str, Any]:

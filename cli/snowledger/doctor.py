@@ -168,10 +168,10 @@ def _uploader(settings: Settings) -> Finding:
 
 
 def _warehouse(settings: Settings) -> Finding:
-    from .settings import require_duckdb
+    from .settings import snowflake_config
 
-    require_duckdb(settings)
-    if not settings.duckdb_path.exists():
+    snowflake = snowflake_config(settings)
+    if snowflake is None and not settings.duckdb_path.exists():
         folder = _existing(settings.duckdb_path.parent)
         if not os.access(folder, os.W_OK | os.X_OK):
             return Finding(
@@ -183,7 +183,8 @@ def _warehouse(settings: Settings) -> Finding:
         return Finding("warehouse", "ok", f"{settings.duckdb_path} is not there yet; the first upload makes it")
 
     if not spool_exists(settings.home):
-        return Finding("warehouse", "ok", f"{settings.duckdb_path}, not tried: there is no spool yet")
+        place = settings.duckdb_path if snowflake is None else f"Snowflake connection {snowflake.connection}"
+        return Finding("warehouse", "ok", f"{place}, not tried: there is no spool yet")
 
     from snowledger_uploader import UploaderConfig, UploaderError, check_warehouse
 
@@ -191,12 +192,15 @@ def _warehouse(settings: Settings) -> Finding:
 
     try:
         found = check_warehouse(
-            UploaderConfig(home=settings.home, duckdb_path=settings.duckdb_path, version=__version__)
+            UploaderConfig(
+                home=settings.home, duckdb_path=settings.duckdb_path, version=__version__, snowflake=snowflake
+            )
         )
     except UploaderError as error:
         if error.transient:
             return Finding("warehouse", "warn", str(error), "nothing, if this passes")
-        return Finding("warehouse", "fail", str(error), "mend or move the file; queued events are safe meanwhile")
+        what = "mend or move the file" if snowflake is None else "see docs/snowflake.md"
+        return Finding("warehouse", "fail", str(error), f"{what}; queued events are safe meanwhile")
     return Finding("warehouse", "ok", found)
 
 

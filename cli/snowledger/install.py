@@ -1,4 +1,4 @@
-"""``snowledger install``: register the server with a client."""
+"""``snowledger install``: register the server with a client, and the uploader with systemd."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import claude_desktop, options
+from . import claude_desktop, install_systemd, options
 from .errors import CommandError
 
 if TYPE_CHECKING:
     from .settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Register the server with an MCP client.")
+app = typer.Typer(no_args_is_help=True, help="Register the server with an MCP client, the uploader with systemd.")
+app.command("systemd")(install_systemd.install_systemd)
 
 
 @app.callback()
 def install() -> None:
-    """Register the server with an MCP client."""
+    """Register the server with an MCP client, the uploader with systemd."""
 
 
 @app.command("claude-desktop")

@@ -7,20 +7,22 @@ never used).
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
 from .errors import CommandError
+from .own_events import log_own_event
 from .spools import existing_spool
 from .terminal import printable
-from .ticket_store import has_tickets, open_tickets, timestamp_now
+from .ticket_store import timestamp_now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from snowledger_queue import KillSwitch, Spool
+    from snowledger_queue import Spool, Tickets
 
 _NO_REASON = "turned on by the operator"
 
@@ -65,7 +67,7 @@ def turn_off(home: options.Home = None) -> None:
     Try it: snowledger kill-switch off
     """
     spool = _spool(home)
-    changed = has_tickets(spool) and _turn(spool, on=False, reason="")
+    changed = _turn(spool, on=False, reason="")
     typer.echo(f"the kill switch is off{'' if changed else ', as it was'}")
 
 
@@ -75,29 +77,28 @@ def status(home: options.Home = None, as_json: options.Json = False) -> None:
 
     Try it: snowledger kill-switch status
     """
-    switch = _read(_spool(home))
+    with _tickets(_spool(home)) as tickets:
+        switch = tickets.kill_switch()
     if as_json:
         typer.echo(json.dumps(switch._asdict(), indent=2))
     elif switch.on:
-        typer.echo(printable(f"on since {switch.since} by {switch.by}: {switch.reason}"))
+        since = "" if switch.since is None else f" since {switch.since} by {switch.by}"
+        typer.echo(printable(f"on{since}: {switch.reason}"))
     else:
         typer.echo("off" if switch.since is None else f"off since {switch.since}")
 
 
-def _read(spool: Spool) -> KillSwitch:
-    from snowledger_queue import KillSwitch
+def _tickets(spool: Spool) -> closing[Tickets]:
+    from snowledger_queue import Tickets
 
-    if not has_tickets(spool):
-        return KillSwitch()
-    with open_tickets(spool) as tickets:
-        return tickets.kill_switch()
+    return closing(Tickets(spool))
 
 
 def _turn(spool: Spool, *, on: bool, reason: str) -> bool:
     from snowledger_queue import StateError, lock_holder
 
     try:
-        with open_tickets(spool, make=True) as tickets:
+        with _tickets(spool) as tickets:
             changed = tickets.set_kill_switch(on=on, reason=reason, by="operator", now=timestamp_now())
     except StateError as error:
         holder = lock_holder(spool.uploader_lock)
@@ -108,33 +109,9 @@ def _turn(spool: Spool, *, on: bool, reason: str) -> bool:
         )
         raise CommandError(f"{error}; {advice}") from error
     if changed:
-        _log(spool, on=on, reason=reason)
+        features: dict[str, object] = {"on": on, "reason": reason, "by": "operator"}
+        log_own_event(spool, "the kill switch was turned", "kill-switch", "cdesk.kill_switch_changed", features)
     return changed
-
-
-def _log(spool: Spool, *, on: bool, reason: str) -> None:
-    """Log the change. A queue that does not take it must not look as if the switch had not been turned."""
-    import anyio
-
-    from snowledger_queue import OPERATIONAL_CUSTOMER, Origin, QueueError, new_event, open_writer
-
-    from . import __version__
-
-    event = new_event(
-        Origin(__version__, session_id="kill-switch", source_system="snowledger"),
-        activity="cdesk.kill_switch_changed",
-        customer=OPERATIONAL_CUSTOMER,
-        feature_json={"on": on, "reason": reason, "by": "operator"},
-    )
-
-    async def append() -> None:
-        async with open_writer(spool) as writer:
-            await writer.append([event])
-
-    try:
-        anyio.run(append)
-    except (QueueError, OSError) as error:
-        typer.echo(printable(f"the kill switch was turned, but that could not be logged: {error}"), err=True)
 
 
 def _spool(home: Path | None) -> Spool:

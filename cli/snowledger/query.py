@@ -66,7 +66,7 @@ def query(
     from .query_result import check_output, format_of
     from .query_wait import Uploader, load_first, status_line
     from .serve import uploader_command
-    from .settings import load_settings, require_duckdb
+    from .settings import load_settings
     from .spools import existing_spool
     from .ticket_store import open_tickets
 
@@ -81,7 +81,6 @@ def query(
         check_output(output)
     cap = None if byte_cap is None else options.parse_bytes(byte_cap)
     settings = load_settings(home=home, customer=customer)
-    require_duckdb(settings)
     template, checked = _asked(settings, name, parameters or ())
     spool = existing_spool(settings.home)
     with open_tickets(spool, make=True) as tickets, closing(Uploader(spool, uploader_command(settings))) as uploader:
@@ -114,7 +113,7 @@ def _asked(settings: Settings, name: str, parameters: Sequence[str]) -> tuple[Te
 
     from .templates import find_template
 
-    template = find_template(load_templates(settings.templates_dir), name)
+    template = find_template(load_templates(settings.templates_dir, settings.duckdb_database), name)
     problems: list[tuple[str, str]] = []
     given: dict[str, object] = {}
     for text in parameters:

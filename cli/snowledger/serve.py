@@ -50,17 +50,18 @@ def serve(
             uploader_command=uploader_command(settings),
             context_max_age_s=settings.context_max_age_s,
             templates_dir=settings.templates_dir,
+            duckdb_database=settings.duckdb_database,
         )
     )
 
 
 def uploader_command(settings: Settings) -> tuple[str, ...] | None:
     """How ``serve`` starts an uploader of its own; None when it must not."""
+    from .settings import keep_paths
+
     if not settings.auto_uploader:
         return None
-    if settings.warehouse != "duckdb":
-        log.warning("no uploader is started: warehouse %s is not in this version yet", settings.warehouse)
-        return None
+    keep_paths()  # the others are below
     return (
         sys.executable,
         "-P",  # the client chose the current folder: a json.py in it must not become ours

@@ -14,7 +14,7 @@ import sys
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import platformdirs
 from pydantic import ValidationError
@@ -25,18 +25,24 @@ from snowledger_queue import OPERATIONAL_CUSTOMER
 from . import settings_errors
 from .errors import SettingsError
 from .settings_values import (
+    IDENTIFIERS,
     PREFIX,
     Bytes,
     CustomerId,
     CustomerIds,
     DatabasePath,
     FilePath,
+    Identifier,
     Integer,
     Number,
+    OptionalIdentifier,
     OptionalPath,
     Word,
     setting,
 )
+
+if TYPE_CHECKING:
+    from snowledger_uploader import SnowflakeConfig
 
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 DEBUG_VARIABLE = f"{PREFIX}DEBUG"
@@ -162,6 +168,26 @@ class Settings(BaseSettings):
         default=None,
         min_length=1,
     )
+    snowflake_database: Identifier = setting("SNOWFLAKE_DATABASE", accepted=IDENTIFIERS, default="CLAUDE_LOGS")
+    snowflake_schema: Identifier = setting("SNOWFLAKE_SCHEMA", accepted=IDENTIFIERS, default="ACTIVITIES")
+    snowflake_warehouse: Identifier = setting("SNOWFLAKE_WAREHOUSE", accepted=IDENTIFIERS, default="CLAUDE_LOGS_WH")
+    snowflake_loader_role: Identifier = setting(
+        "SNOWFLAKE_LOADER_ROLE", accepted=IDENTIFIERS, default="CLAUDE_LOGS_LOADER"
+    )
+    """The role that the uploader takes."""
+    snowflake_reader_role: Identifier = setting(
+        "SNOWFLAKE_READER_ROLE", accepted=IDENTIFIERS, default="CLAUDE_LOGS_READER"
+    )
+    snowflake_loader_user: OptionalIdentifier = setting("SNOWFLAKE_LOADER_USER", accepted=IDENTIFIERS, default=None)
+    """A service user that ``ddl apply`` makes for the uploader."""
+    snowflake_search_optimization: bool = setting(
+        "SNOWFLAKE_SEARCH_OPTIMIZATION", accepted="true or false", default=False
+    )
+    """Whether ``ddl apply`` asks for it; only Enterprise edition has it."""
+    batch_age_s: Number = setting(
+        "BATCH_AGE_S", accepted="seconds, a number from 0 to 3600", default=0.0, ge=0, le=3600
+    )
+    """How long the uploader lets events wait for others, so that a few do not keep Snowflake's warehouse awake."""
     backpressure_threshold_ms: Integer = setting(
         "BACKPRESSURE_THRESHOLD_MS",
         "BACKPRESSURE_THRESHOLD",
@@ -176,6 +202,11 @@ class Settings(BaseSettings):
         default=50 * 1024 * 1024,
         gt=0,
     )
+
+    @property
+    def duckdb_database(self) -> str | None:
+        """DuckDB's name for its file; None where another warehouse is asked."""
+        return self.duckdb_path.stem if self.warehouse == "duckdb" else None
 
     @classmethod
     def settings_customise_sources(
@@ -213,17 +244,28 @@ def load_settings(model: type[Settings] = Settings, /, **flags: object) -> Setti
         raise SettingsError(settings_errors.explain(error, model.model_fields, given, path, _read_file(path))) from None
 
 
-def require_duckdb(settings: Settings) -> None:
-    """Refuse the warehouse that this version cannot load into yet.
+def snowflake_config(settings: Settings) -> SnowflakeConfig | None:
+    """Where the uploader loads into Snowflake; None when the warehouse is a DuckDB file.
 
     Raises:
-        SettingsError: the warehouse is ``snowflake``.
+        SettingsError: there is no connection to go through.
     """
-    if settings.warehouse != "duckdb":
+    if settings.warehouse == "duckdb":
+        return None
+    if settings.snow_connection is None:
         raise SettingsError(
-            f"warehouse {settings.warehouse} is not in this version yet; set SNOWLEDGER_WAREHOUSE=duckdb. "
+            "the warehouse snowflake needs a connection: set SNOW_CONNECTION to a name in connections.toml. "
             "What is logged meanwhile stays in the queue"
         )
+    from snowledger_uploader import SnowflakeConfig
+
+    return SnowflakeConfig(
+        connection=settings.snow_connection,
+        database=settings.snowflake_database,
+        schema=settings.snowflake_schema,
+        warehouse=settings.snowflake_warehouse,
+        role=settings.snowflake_loader_role,
+    )
 
 
 def find_file(*, here: bool = True) -> Path | None:
@@ -238,6 +280,13 @@ def find_file(*, here: bool = True) -> Path | None:
     if here:
         candidates.insert(0, Path(FILE_NAME))
     return next((path.absolute() for path in candidates if os.path.lexists(path)), None)
+
+
+def keep_paths() -> None:
+    """Make relative paths in the environment absolute, for a process that starts in another folder."""
+    for name in (CONFIG_VARIABLE, *variables("templates_dir")):
+        if os.environ.get(name):
+            os.environ[name] = os.path.abspath(Path(os.environ[name]).expanduser())  # noqa: PTH100 - as every path
 
 
 def variables(field: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,9 @@ from pydantic_settings import NoDecode
 from snowledger_queue import OPERATIONAL_CUSTOMER, InvalidEventError, check_customer
 
 PREFIX = "SNOWLEDGER_"
+
+IDENTIFIERS = "letters, digits and _, no digit first, at most 255"
+"""Names in Snowflake that need no quotes."""
 
 
 def setting(variable: str, *synonyms: str, accepted: str, **options: Any) -> Any:
@@ -63,6 +67,13 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _identifier(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
+        message = "not a plain identifier"
+        raise ValueError(message)
+    return name.upper()  # as Snowflake reads it without quotes
+
+
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         message = "not a number"
@@ -75,6 +86,8 @@ OptionalPath = Annotated[Path | None, AfterValidator(_absolute_or_none)]
 DatabasePath = Annotated[FilePath, AfterValidator(_database)]
 CustomerId = Annotated[str, AfterValidator(_customer)]
 CustomerIds = Annotated[frozenset[CustomerId], NoDecode, BeforeValidator(_split)]
+Identifier = Annotated[str, AfterValidator(_identifier)]
+OptionalIdentifier = Annotated[str | None, AfterValidator(lambda name: None if name is None else _identifier(name))]
 Word = BeforeValidator(_lower)
 """A choice of words, in any case."""
 Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]

@@ -5,10 +5,10 @@ The JSON's keys are stable::
     home          the spool folder
     queue         events, bytes, oldest_age_s (null: empty), sealed_segments, active_segments, torn_tails
     uploader      running, pid (null: none); and, all null if none ever ran here: state (starting, idle,
-                  loading, waiting, stopped), problem (null: none), updated_at, batches, events, inserted,
-                  dead_letters (these four since it started), last_batch (null: none yet; batch_id, events,
-                  inserted, loaded_at, seconds, lag_s: from logged to queryable), contexts_as_of (null: not yet
-                  compared with the warehouse since it started), contexts_problem (null: none)
+                  loading, waiting, authentication needed, stopped), problem (null: none), updated_at, batches,
+                  events, inserted, dead_letters (these four since it started), last_batch (null: none yet;
+                  batch_id, events, inserted, loaded_at, seconds, lag_s: from logged to queryable), contexts_as_of
+                  (null: not yet compared with the warehouse since it started), contexts_problem (null: none)
     servers       how many serve this spool
     dead_letters  total, damaged, rejected
 """

@@ -124,7 +124,8 @@ def _catalogue(folder: Path | None = None) -> Catalogue:
 
     from .settings import load_settings
 
-    return load_templates(folder or load_settings().templates_dir)
+    settings = load_settings()
+    return load_templates(folder or settings.templates_dir, settings.duckdb_database)
 
 
 def _required_first(template: Template) -> list[Parameter]:

@@ -33,7 +33,7 @@ def timestamp_now() -> str:
 
 
 def has_tickets(spool: Spool) -> bool:
-    """Whether there is a ``state.db``; without one there are no tickets, and the kill switch was never used."""
+    """Whether there is a ``state.db``; without one there are no tickets."""
     return os.path.lexists(spool.state)
 
 
@@ -53,7 +53,7 @@ def open_tickets(spool: Spool, *, make: bool = False) -> Iterator[Tickets]:
         deadline = time.monotonic() + _MADE_WITHIN_S
         while make:
             try:
-                tickets.kill_switch()
+                tickets.list(None, 1)
             except StateError:
                 if not _made(spool) and time.monotonic() > deadline:
                     raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,20 +53,25 @@ def _upload(
     once: bool, home: Path | None, duckdb_path: Path | None, exit_when_unused: bool, log_file: Path | None
 ) -> None:
     from . import __version__
-    from .settings import load_settings, require_duckdb
+    from .settings import load_settings, snowflake_config
 
     settings = load_settings(home=home, duckdb_path=duckdb_path)
     # With --once the summary says it all, unless somebody asked for more.
     quiet = once and "log_level" not in settings.model_fields_set
     logs.configure("warning" if quiet else settings.log_level, log_file)
-    require_duckdb(settings)
+    snowflake = snowflake_config(settings)
 
     from snowledger_uploader import QueryLimits, UploaderConfig, UploaderError, run
 
+    notify_socket = os.environ.get("NOTIFY_SOCKET") or None
+    if notify_socket is not None:
+        faulthandler.enable()  # the watchdog's SIGABRT then leaves in the log where the uploader hung
     config = UploaderConfig(
         home=settings.home,
         duckdb_path=settings.duckdb_path,
         version=__version__,
+        snowflake=snowflake,
+        batch_age_s=settings.batch_age_s,
         once=once,
         exit_when_unused=exit_when_unused,
         refresh_interval_s=settings.context_refresh_s or None,
@@ -78,6 +85,7 @@ def _upload(
             artifact_max_bytes=settings.artifact_max_bytes,
             credits_per_hour=settings.credits_per_hour_limit,
         ),
+        notify_socket=notify_socket,
     )
     started = time.monotonic()
     try:
