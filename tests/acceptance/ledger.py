@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import psutil
 from mcp.client.stdio import StdioServerParameters
+from tests.command_server import SERVER
 
 from snowledger_queue import DeadLetter, DeadLetterBox, Spool, open_spool
 
@@ -50,18 +51,9 @@ class Ledger:
         self._started.append(process)
         return process
 
-    def run(self, *arguments: str, code: int = 0, timeout: float = 50) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and check its exit code."""
-        done = subprocess.run(
-            [sys.executable, "-m", "snowledger", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout,
-        )
+        done = SERVER.run(arguments, self.folder, self.environment)
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

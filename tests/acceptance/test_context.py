@@ -77,7 +77,7 @@ async def test_what_one_server_logs_another_reads_before_and_after_the_upload(le
 async def test_with_a_running_uploader_nothing_flickers(ledger: Ledger) -> None:
     """While insights move from the queue into the warehouse, every answer has the last value, and counts are exact."""
     async with Client(ledger.server(), mode="legacy") as writer, Client(ledger.server(), mode="auto") as reader:
-        for number in range(1, 151):
+        for number in range(1, 101):
             await call(writer, "log_insight", **insight(number))
             context = await call(reader, "get_context")
             assert [found["value"] for found in context["insights"]] == [number]
@@ -85,12 +85,12 @@ async def test_with_a_running_uploader_nothing_flickers(ledger: Ledger) -> None:
                 {"activity": "cdesk.insight_recorded", "last_24_h": number, "last_7_d": number}
             ]
             await anyio.sleep(0.02)  # so that it takes several drains
-        await eventually_fresh(reader, mrr_usd=150)
+        await eventually_fresh(reader, mrr_usd=100)
     await anyio.to_thread.run_sync(wait_until, lambda: ledger.processes() == [])
     batches = ledger.rows("SELECT count(DISTINCT _batch_id) FROM activities.raw_events")
     assert batches[0][0] > 1
     refreshed = "SELECT sum((feature_json ->> 'events')::INT) FROM activities.events WHERE activity = ?"
-    assert ledger.rows(refreshed, "cdesk.context_refreshed") == [(150,)]
+    assert ledger.rows(refreshed, "cdesk.context_refreshed") == [(100,)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")

@@ -2,7 +2,7 @@
 
 The oracle: what was acknowledged was delivered or dead-lettered; what was delivered was submitted; payloads are
 equal; each id is there once; a fresh event flows. SIGKILL proves nothing about power loss.
-SNOWLEDGER_TORTURE_ROUNDS asks for so many rounds instead of some 15 s, SNOWLEDGER_TORTURE_SEED repeats a run.
+SNOWLEDGER_TORTURE_ROUNDS asks for so many rounds instead of some 10 s, SNOWLEDGER_TORTURE_SEED repeats a run.
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.acceptance.ledger import Ledger, wait_until
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 
 ROUNDS = int(os.environ.get("SNOWLEDGER_TORTURE_ROUNDS", "0"))
-BUDGET_S = 15.0
+BUDGET_S = 10.0
 MAX_IN_FLIGHT = 32
 HANDSHAKE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
 

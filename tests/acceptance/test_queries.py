@@ -63,6 +63,8 @@ async def until(client: Client, ticket_id: str, **expected: object) -> None:
 
 
 async def upload(ledger: Ledger) -> None:
+    """Load all that was logged: what a live server has not sealed yet would stay."""
+    await anyio.to_thread.run_sync(wait_until, lambda: not ledger.spool.active_segments())
     await anyio.to_thread.run_sync(ledger.run, "upload", "--once")
 
 

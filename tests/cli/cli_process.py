@@ -1,4 +1,4 @@
-"""The real command in a subprocess, away from the settings of whoever runs the tests."""
+"""The real command in a process of its own, away from the settings of whoever runs the tests."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from tests.command_server import SERVER
 
 from snowledger_queue import Origin, Spool, SpoolStatistics, new_event, open_spool, open_writer
 
@@ -41,19 +42,11 @@ class Cli:
         self, *arguments: str | Path, code: int = 0, text: str | bytes = b"", **variables: str | None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end and check its exit code; a variable that is None is not set."""
-        done = subprocess.run(
-            [sys.executable, "-m", "snowledger", *arguments],
-            cwd=self.folder,
-            env=self.environment(variables),
-            input=text.encode() if isinstance(text, str) else text,
-            capture_output=True,
-            check=False,
-            timeout=30,
-        )
-        output, errors = done.stdout.decode(), done.stderr.decode()
-        assert done.returncode == code, f"exit code {done.returncode}\n{output}\n{errors}"
-        assert "Traceback" not in errors
-        return subprocess.CompletedProcess(done.args, done.returncode, output, errors)
+        given = text.encode() if isinstance(text, str) else text
+        done = SERVER.run(arguments, self.folder, self.environment(variables), given)
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
 
     def start(self, *arguments: str | Path, **variables: str | None) -> subprocess.Popen[bytes]:
         """Start a command that goes on."""

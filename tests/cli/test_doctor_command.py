@@ -89,10 +89,10 @@ def test_a_file_that_is_no_database_fails(cli: Cli) -> None:
     assert "mend or move the file" in found["advice"]
 
 
-def test_snowflake_is_said_to_come_later(cli: Cli) -> None:
+def test_snowflake_without_a_connection_is_said(cli: Cli) -> None:
     done = cli.run("doctor", "--json", code=1, SNOWLEDGER_WAREHOUSE="snowflake")
     (found,) = [finding for finding in json.loads(done.stdout) if finding["state"] == "fail"]
-    assert (found["check"], "not in this version yet" in found["found"]) == ("warehouse", True)
+    assert (found["check"], "set SNOW_CONNECTION" in found["found"]) == ("warehouse", True)
 
 
 def test_claude_desktop_is_checked_where_it_is(cli: Cli) -> None:

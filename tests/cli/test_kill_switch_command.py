@@ -2,14 +2,12 @@
 
 import os
 from contextlib import closing
-from threading import Timer
 
 import pytest
 from tests.cli.cli_process import Cli
 from tests.cli.query_runner import now, run_next, submitted
 
 from snowledger import kill_switch
-from snowledger.errors import CommandError
 from snowledger_queue import ProcessLock, QueueWriteError, RunnerTickets, Spool, Tickets
 
 
@@ -27,7 +25,7 @@ def test_it_is_off_until_somebody_turns_it_on_and_a_look_makes_nothing(cli: Cli)
     assert cli.run("kill-switch", "status").stdout == "off\n"
     assert cli.json("kill-switch", "status") == {"on": False, "reason": "", "since": None, "by": None}
     assert cli.run("kill-switch", "off").stdout == "the kill switch is off, as it was\n"
-    assert not cli.spool.state.exists()
+    assert list(cli.home.glob("state*")) == list(cli.home.glob("kill*")) == []
     assert changes(cli) == []
 
 
@@ -75,30 +73,30 @@ def test_off_ends_what_the_budget_turned_on(cli: Cli) -> None:
     assert cli.json("kill-switch", "status")["on"] is False
 
 
-def test_on_waits_for_an_uploader_that_is_just_making_the_store(cli: Cli) -> None:
-    lock = ProcessLock.acquire(cli.spool.uploader_lock, "uploader")
-    with closing(RunnerTickets(cli.spool)) as tickets:
-        timer = Timer(1, tickets.recover, [now()])
-        timer.start()
-        cli.run("kill-switch", "on")
-        timer.join()
-    lock.release()
+def test_on_works_where_the_tickets_cannot_be_used(cli: Cli) -> None:
+    (cli.spool.state / "full").mkdir(parents=True)
+    cli.run("kill-switch", "on", "--reason", "enough")
     assert cli.json("kill-switch", "status")["on"] is True
 
 
-def test_a_store_that_cannot_be_made_is_said_with_what_to_do(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    (cli.spool.state / "full").mkdir(parents=True)
-    (cli.spool.home / "state.db.bad" / "full").mkdir(parents=True)
-    done = cli.run("kill-switch", "on", code=1)
-    assert "state.db cannot be used" in done.stderr
-    assert done.stderr.endswith("; no uploader runs, and so no query\n")
+def test_damaged_it_is_on_with_what_to_do_and_off_mends_it(cli: Cli) -> None:
+    cli.spool.kill_switch.write_text("{")
+    said = cli.run("kill-switch", "status").stdout
+    assert said.startswith("on: how it stands cannot be read (")
+    assert said.endswith("turn it on or off to mend that\n")
+    assert cli.run("kill-switch", "off").stdout == "the kill switch is off\n"
+    assert cli.run("kill-switch", "status").stdout.startswith("off since ")
 
-    monkeypatch.setattr("snowledger.ticket_store._MADE_WITHIN_S", 0.1)
-    monkeypatch.setenv("SNOWLEDGER_HOME", str(cli.home))
+
+def test_that_it_cannot_be_turned_is_said_with_what_to_do(cli: Cli) -> None:
+    (cli.spool.kill_switch / "full").mkdir(parents=True)
+    done = cli.run("kill-switch", "on", code=1)
+    assert "kill_switch.json cannot be written" in done.stderr
+    assert done.stderr.endswith("; no uploader runs, and so no query\n")
     lock = ProcessLock.acquire(cli.spool.uploader_lock, "uploader")
-    with pytest.raises(CommandError, match=f"end the uploader, process {os.getpid()}$"):
-        kill_switch.turn_on("enough")
+    done = cli.run("kill-switch", "on", code=1)
     lock.release()
+    assert done.stderr.endswith(f"end the uploader, process {os.getpid()}\n")
 
 
 def test_a_queue_that_takes_no_event_does_not_undo_the_switch(

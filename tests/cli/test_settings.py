@@ -14,7 +14,8 @@ from tests.cli.cli_process import CONFIGURING, Cli
 
 from snowledger.errors import SettingsError
 from snowledger.serve import uploader_command
-from snowledger.settings import ServerSettings, Settings, load_settings, require_duckdb, variables
+from snowledger.settings import ServerSettings, Settings, load_settings, snowflake_config, variables
+from snowledger_uploader import SnowflakeConfig
 
 
 @pytest.fixture(autouse=True)
@@ -216,8 +217,23 @@ def test_snowflake_is_accepted_until_it_is_needed() -> None:
     settings = load_settings()
     assert settings.auto_uploader is False
     assert uploader_command(settings) is None
-    with pytest.raises(SettingsError, match="snowflake is not in this version yet"):
-        require_duckdb(settings)
+    with pytest.raises(SettingsError, match=r"set SNOW_CONNECTION to a name in connections\.toml"):
+        snowflake_config(settings)
+
+
+def test_snowflake_is_named_by_its_connection_and_has_names_that_need_no_quotes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SNOW_CONNECTION", "prod")
+    monkeypatch.setenv("SNOWLEDGER_SNOWFLAKE_DATABASE", "team_logs")
+    config = snowflake_config(load_settings(warehouse="snowflake"))
+    assert config == SnowflakeConfig("prod", "TEAM_LOGS", "ACTIVITIES", "CLAUDE_LOGS_WH", "CLAUDE_LOGS_LOADER")
+    assert snowflake_config(load_settings()) is None
+
+
+def test_an_uploader_to_snowflake_that_is_asked_for_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNOWLEDGER_AUTO_UPLOADER", "1")
+    assert uploader_command(load_settings(warehouse="snowflake")) is not None
 
 
 def test_uploader_of_serve_gets_absolute_paths_and_can_be_turned_off(tmp_path: Path) -> None:
@@ -229,6 +245,17 @@ def test_uploader_of_serve_gets_absolute_paths_and_can_be_turned_off(tmp_path: P
         *("--log-file", str(tmp_path / "spool" / "uploader.log")),
     )
     assert uploader_command(load_settings(auto_uploader=False)) is None
+
+
+def test_what_the_uploader_of_serve_reads_of_the_environment_is_absolute(tmp_path: Path) -> None:
+    write('templates_dir = "mine"\n', "conf/s.toml")
+    os.environ |= {"SNOWLEDGER_CONFIG": "conf/s.toml"}
+    assert uploader_command(load_settings()) is not None
+    assert os.environ["SNOWLEDGER_CONFIG"] == str(tmp_path / "conf" / "s.toml")
+    os.environ |= {"SNOWLEDGER_CONFIG": "~/conf/s.toml", "SNOWLEDGER_TEMPLATES_DIR": "theirs"}
+    assert uploader_command(load_settings()) is not None
+    assert os.environ["SNOWLEDGER_CONFIG"] == str(tmp_path / "conf" / "s.toml")
+    assert os.environ["SNOWLEDGER_TEMPLATES_DIR"] == str(tmp_path / "theirs")
 
 
 def test_a_variable_that_nothing_reads_is_warned_of_and_a_wrong_one_ends_with_3(cli: Cli) -> None:

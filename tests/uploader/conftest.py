@@ -1,8 +1,7 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.ledger import Ledger
+from tests.uploader.query_samples import write_templates
 
 from snowledger_queue import Spool, open_spool
 
@@ -13,7 +12,10 @@ def spool(tmp_path: Path) -> Spool:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path)
-    yield ledger
-    ledger.close()
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "warehouse.duckdb"
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Path:
+    return write_templates(tmp_path / "templates")

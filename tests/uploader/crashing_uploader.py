@@ -9,7 +9,7 @@ from typing import Any
 from snowledger_queue import ContextStore, DeadLetterBox, OsFilesystem, RunnerTickets
 from snowledger_uploader import Artifacts, Drain, DuckDBWarehouse, UploaderConfig, run
 from snowledger_uploader._duckdb import _warehouse
-from snowledger_uploader._duckdb._query import DuckDBQuery
+from snowledger_uploader._result_file import ResultFile
 
 POINTS = {
     "before the load": (DuckDBWarehouse, "_load", False),
@@ -25,7 +25,7 @@ POINTS = {
 
 QUERY_POINTS = {
     "after the claim": (RunnerTickets, "claim", True),
-    "after the result is written": (DuckDBQuery, "run", True),
+    "after the result is written": (ResultFile, "finish", True),
     "after the result is kept": (Artifacts, "keep", True),
     "after the end is logged": (RunnerTickets, "succeed", False),
     "after the end": (RunnerTickets, "succeed", True),

@@ -74,5 +74,8 @@ class FakeWarehouse:
     async def query(self, request: Query, watch: Callable[[int, int], None]) -> QueryAnswer:
         raise NotImplementedError
 
+    async def rest(self, *, over: bool = False) -> None:  # noqa: ARG002 - the interface
+        await self.close()
+
     async def close(self) -> None:
         self.is_open = False

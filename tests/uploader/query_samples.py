@@ -69,6 +69,8 @@ def query(folder: Path, name: str, templates: Path, **changes: Any) -> Query:
         "customer": "acme",
         "customers": ("acme",),
         "now": datetime.now(UTC),
+        "tag": "cdesk_0123abcd",
+        "limit_s": 30.0,
         "row_cap": 1_000_000,
         "byte_cap": 2**28,
         "folder": folder / f"query-{time.monotonic_ns()}",
@@ -143,6 +145,22 @@ async def ended(spool: Spool, ticket_id: str) -> Ticket:
 
 async def begun(spool: Spool, ticket_id: str) -> Ticket:
     return await to_thread.run_sync(running, spool, ticket_id)
+
+
+async def filled(path: Path, tmp_path: Path, count: int = 300) -> None:
+    await load(path, tmp_path, [event(number) for number in range(count)])
+
+
+async def seen(condition: Callable[[], object]) -> None:
+    await to_thread.run_sync(wait_until, condition)
+
+
+async def runs_on(spool: Spool, templates: Path) -> str:
+    """The id of a query that runs until it is stopped, and has got as far as the warehouse."""
+    asked = submitted(spool, "endless", templates)
+    await begun(spool, asked)
+    await anyio.sleep(0.2)
+    return asked
 
 
 def cancel(spool: Spool, ticket_id: str) -> None:

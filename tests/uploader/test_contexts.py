@@ -341,7 +341,7 @@ async def test_a_long_rebuild_stops_when_told_and_goes_on_later(
 
 
 async def test_it_is_due_at_the_start_on_request_and_when_something_failed(
-    spool: Spool, warehouse: FakeWarehouse, subject: Contexts, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, warehouse: FakeWarehouse, subject: Contexts
 ) -> None:
     def fail() -> None:
         raise WarehouseUnavailableError("the warehouse is busy")
@@ -358,9 +358,12 @@ async def test_it_is_due_at_the_start_on_request_and_when_something_failed(
     warehouse.on_changes = fail
     await subject.refresh("interval")
     assert subject.behind
-    assert subject.due() is None
-    monkeypatch.setattr("snowledger_uploader._contexts.RETRY_S", 0.0)
-    assert subject.due() == "interval"
+    for pause_s in (5.0, 10.0, 20.0, 40.0, 60.0, 60.0):  # longer after each failure in a row
+        subject._refreshed_at -= pause_s - 1
+        assert subject.due() is None
+        subject._refreshed_at -= 1
+        assert subject.due() == "interval"
+        await subject.refresh("interval")
 
 
 async def test_it_is_due_at_intervals_while_a_server_lives(spool: Spool, warehouse: FakeWarehouse) -> None:

@@ -18,6 +18,8 @@ from tests.uploader.uploader_samples import (
 
 from snowledger_queue import DeadLetter, DeadLetterBox, Spool
 from snowledger_uploader import (
+    Batch,
+    BatchTooLargeError,
     Delivery,
     Drain,
     DrainedBatch,
@@ -60,6 +62,17 @@ def poisoned(number: int) -> bytes:
     return sample_event(number, poison=True).line
 
 
+async def test_what_rejects_every_line_is_not_the_lines_fault(spool: Spool) -> None:
+    seal(spool, [poisoned(number) for number in range(3)])
+    with pytest.raises(WarehouseRefusedError, match="all 3 lines of a batch, which stay queued: a row is bad"):
+        await drain(spool, FakeWarehouse())
+    assert len(queue_files(spool)) == 1
+    assert not letters(spool)
+    seal(spool, sample_lines(1, 3), 1)
+    [batch] = await drain(spool, FakeWarehouse())
+    assert (batch.inserted, batch.dead_letters) == (1, 3)
+
+
 async def test_many_small_segments_become_one_batch_and_leave_the_disk(spool: Spool) -> None:
     for number in range(20):
         seal(spool, sample_lines(3, number * 3), number)
@@ -71,7 +84,7 @@ async def test_many_small_segments_become_one_batch_and_leave_the_disk(spool: Sp
     assert list(spool.work.iterdir()) == []
 
 
-@pytest.mark.parametrize(("limits", "batches"), [((1000, 4), 3), ((2 * 1000, 1000), 5), ((1, 1000), 10)])
+@pytest.mark.parametrize(("limits", "batches"), [((1000, 4), 3), ((2 * 1000, 1000), 6), ((1, 1000), 10)])
 async def test_a_batch_keeps_the_warehouse_s_limits_and_has_at_least_one_segment(
     spool: Spool, limits: tuple[int, int], batches: int
 ) -> None:
@@ -93,6 +106,39 @@ async def test_the_same_content_always_makes_the_same_batch_id(spool: Spool) -> 
         [batch] = await drain(spool, FakeWarehouse())
         ids.add(batch.batch_id)
     assert len(ids) == 1
+
+
+async def test_a_batch_that_is_formed_while_another_loads_loses_and_repeats_nothing(spool: Spool) -> None:
+    good = sample_lines(4)
+    for sequence in range(3):  # three batches whose copies without the damaged line are the same
+        seal(spool, [*good, damaged(sample_event(9 + sequence).line)], sequence)
+    warehouse = FakeWarehouse(batch_files=1)
+    batches = await drain(spool, warehouse)
+    assert [(batch.events, batch.inserted, batch.dead_letters) for batch in batches] == [
+        (4, 4, 1),
+        (4, 0, 1),
+        (4, 0, 1),
+    ]
+    assert len(warehouse.loads) == 3
+    assert len(letters(spool)) == 3
+    assert not queue_files(spool)
+    assert not list(spool.work.iterdir())
+
+
+async def test_a_batch_that_is_formed_ahead_of_one_that_is_halved_is_formed_anew(spool: Spool) -> None:
+    for sequence in range(6):
+        seal(spool, [*sample_lines(2, 2 * sequence), damaged(sample_event(100 + sequence).line)], sequence)
+
+    def on_load(batch: Batch) -> None:
+        if len(batch.files) > 1:
+            raise BatchTooLargeError("too large")
+
+    warehouse = FakeWarehouse(batch_files=3, on_load=on_load)
+    batches = await drain(spool, warehouse)
+    assert sum(batch.inserted for batch in batches) == len(warehouse.rows) == 12
+    assert len(letters(spool)) == 6
+    assert not queue_files(spool)
+    assert not list(spool.work.iterdir())
 
 
 async def test_a_damaged_line_is_set_aside_with_its_place_and_reason_and_no_other_is_lost(spool: Spool) -> None:
@@ -229,10 +275,10 @@ async def test_after_a_lost_reply_the_receipt_is_found_and_nothing_is_loaded_twi
 async def test_a_warehouse_that_is_down_is_tried_again_and_named_meanwhile(spool: Spool) -> None:
     seal(spool, sample_lines(5))
     warehouse = FakeWarehouse(unavailable=3)
-    heard: list[str] = []
+    heard: list[UploaderError] = []
     drain = Drain(spool, warehouse, Delivery(warehouse, anyio.Event(), heard.append))
     await drain.drain_batch(await drain.waiting())
-    assert heard == ["the warehouse is down"] * 3
+    assert [str(error) for error in heard] == ["the warehouse is down"] * 3
     assert warehouse.inserts == 5
 
 

@@ -18,11 +18,6 @@ from snowledger_uploader import DuckDBWarehouse, WarehouseRefusedError, Warehous
 HOLDER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "warehouse.duckdb"
-
-
 @contextmanager
 def held_by_another_program(path: Path) -> Iterator[None]:
     with subprocess.Popen(

@@ -30,11 +30,6 @@ from snowledger_uploader import (
 LARGE = 150_000
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "warehouse.duckdb"
-
-
 def large_batch(folder: Path) -> Batch:
     return batch_of(folder, [raw_line(number, b'{"n":1}') for number in range(LARGE)])
 

@@ -27,6 +27,7 @@ async def test_a_batch_that_does_not_fit_into_memory_is_halved_until_it_does(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("snowledger_uploader._duckdb._file.MEMORY_LIMIT", "160MB")
+    monkeypatch.setattr("snowledger_uploader._drain.FIRST_BATCH", 1)
     for sequence in range(8):
         texts = (os.urandom(60_000).hex() for _ in range(80))
         seal(spool, [sample_event(sequence * 80 + n, text=text).line for n, text in enumerate(texts)], sequence)
