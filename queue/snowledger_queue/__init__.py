@@ -24,17 +24,22 @@ verified and loaded by the uploader → deleted.
 from ._context_reader import ActivityCount, ContextReader, CustomerContext, Position, Queued
 from ._context_store import Changes, ContextStore, Folded
 from ._context_tickets import CONTEXT_TICKETS, ContextTicket
-from ._dead_letters import DeadLetter, DeadLetterBox, dead_letter
+from ._correlation import correlated, correlation_id
+from ._dead_letter import CLASSES, DeadLetter, KeptFile, dead_letter
+from ._dead_letter_counts import DeadLetterCounter, LetterCounts
+from ._dead_letters import DeadLetterBox
 from ._errors import (
     InvalidEventError,
     KillSwitchError,
     LockHeldError,
     QueueClosedError,
     QueueError,
+    QueueFullError,
     QueueWriteError,
     SpoolError,
     StateError,
     TooManyTicketsError,
+    UncertainWriteError,
     UnsafeFileError,
 )
 from ._event import Event, Origin, event_from_envelope, new_event, parse_timestamp, timestamp
@@ -43,16 +48,20 @@ from ._ids import derived_id, new_query_tag
 from ._json import check_text, check_value, parse_strict
 from ._kill_switch import KillSwitch, KillSwitchUser
 from ._line import damage, with_checksum
+from ._load import Load, LoadMeter
 from ._locks import ProcessLock, live_servers, lock_holder, server_presence
 from ._names import SegmentName, parse_segment_name
+from ._notify import Notifier
 from ._platform import make_private_folder
+from ._pressure import Pressure, PressureGauge, PressureLimits
 from ._reader import DamagedLine, VerifiedSegment, intact_lines, verify_segment
 from ._recall import INSIGHT_ACTIVITY, MAX_FEATURE_PREVIEW_BYTES, Atom, Contribution, RecentEvent, contribution
 from ._recent import RECENT_EVENTS
 from ._recovery import recover
 from ._rules import OPERATIONAL_CUSTOMER, RESERVED_ACTIVITIES, check_customer
+from ._sampling import LOW_VALUE, SAMPLE_RATE, kept_by_sample, may_sample
 from ._spool import SealedSegment, Spool, SpoolStatistics, open_spool, write_small_file
-from ._status import BatchStatus, UploaderStatus, read_uploader_status, write_uploader_status
+from ._status import BatchStatus, BreakerStatus, UploaderStatus, read_uploader_status, write_uploader_status
 from ._tail import QueueTail
 from ._ticket import Ticket
 from ._ticket_retention import Pruned
@@ -61,16 +70,20 @@ from ._tickets import MAX_OPEN_TICKETS, Tickets
 from ._writer import QueueWriter, RotationPolicy, WriterStatistics, open_writer
 
 __all__ = [
+    "CLASSES",
     "CONTEXT_TICKETS",
     "INSIGHT_ACTIVITY",
+    "LOW_VALUE",
     "MAX_FEATURE_PREVIEW_BYTES",
     "MAX_OPEN_TICKETS",
     "OPERATIONAL_CUSTOMER",
     "RECENT_EVENTS",
     "RESERVED_ACTIVITIES",
+    "SAMPLE_RATE",
     "ActivityCount",
     "Atom",
     "BatchStatus",
+    "BreakerStatus",
     "Changes",
     "ContextReader",
     "ContextStore",
@@ -80,23 +93,33 @@ __all__ = [
     "DamagedLine",
     "DeadLetter",
     "DeadLetterBox",
+    "DeadLetterCounter",
     "Event",
     "File",
     "Filesystem",
     "Folded",
     "InvalidEventError",
+    "KeptFile",
     "KillSwitch",
     "KillSwitchError",
     "KillSwitchUser",
+    "LetterCounts",
+    "Load",
+    "LoadMeter",
     "LockHeldError",
+    "Notifier",
     "Origin",
     "OsFilesystem",
     "Position",
+    "Pressure",
+    "PressureGauge",
+    "PressureLimits",
     "ProcessLock",
     "Pruned",
     "QueryResult",
     "QueueClosedError",
     "QueueError",
+    "QueueFullError",
     "QueueTail",
     "QueueWriteError",
     "QueueWriter",
@@ -113,6 +136,7 @@ __all__ = [
     "Ticket",
     "Tickets",
     "TooManyTicketsError",
+    "UncertainWriteError",
     "UnsafeFileError",
     "UploaderStatus",
     "VerifiedSegment",
@@ -121,14 +145,18 @@ __all__ = [
     "check_text",
     "check_value",
     "contribution",
+    "correlated",
+    "correlation_id",
     "damage",
     "dead_letter",
     "derived_id",
     "event_from_envelope",
     "intact_lines",
+    "kept_by_sample",
     "live_servers",
     "lock_holder",
     "make_private_folder",
+    "may_sample",
     "new_event",
     "new_query_tag",
     "open_spool",

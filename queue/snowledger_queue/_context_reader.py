@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ._context_tickets import ContextTicket, context_tickets
+from cachetools import LRUCache
+
+from ._customer_state import CustomerState, KnownAtom, hour_before, read_atom, read_state
 from ._event import timestamp
-from ._recall import HOUR_CHARACTERS, Atom
-from ._recent import decode_rows, newest, to_event
+from ._recall import HOUR_CHARACTERS
+from ._recent import newest
 from ._state import SQLITE_ERRORS, DamagedStateError, stand_in
 from ._state_link import StateLink
-from ._stored import BYTES, INTEGER, OPTIONAL_TEXT, TEXT, check_json, check_time, check_types
+from ._stored import check_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from ._recall import RecentEvent
+    from ._context_tickets import ContextTicket
+    from ._recall import Atom, RecentEvent
     from ._spool import Spool
+
+    _Whose: TypeAlias = tuple[str, frozenset[str] | None]
+    """A customer, and ``allowed``: who may read fewer is not told of all tickets."""
 
 _READ_WAIT_S = 1.0
 """Others hold the file's locks for milliseconds, and answers from the queue alone are poor ones."""
+
+_FEW_TICKETS = 100
+"""Of a customer with more within a day, counting them takes longer than the event loop should stand still."""
+
+_KEPT_CUSTOMERS = 128
+"""Of those who log and ask in turn; each takes 17 KB with twenty insights. Of others there is their answer."""
 
 
 class ActivityCount(NamedTuple):
@@ -68,7 +81,8 @@ class CustomerContext(NamedTuple):
     valid_until: str
     """The next moment at which the answer differs only because time passes."""
     tickets: Sequence[ContextTicket] = ()
-    """Open ones, and those of the last 24 hours (by hours, as counts are); at most ``CONTEXT_TICKETS``."""
+    """Open ones, and those of the last 24 hours (by hours, as counts are); at most ``CONTEXT_TICKETS``.
+    See ``ContextReader.read``."""
     ticket_count: int = 0
     """How many there are."""
 
@@ -82,6 +96,7 @@ class ContextReader:
         self._reads = StateLink(spool, _READ_WAIT_S, said)
         self._reads.connection()  # so that the first read does not change the mark
         self._one_read = Lock()
+        self._kept: LRUCache[_Whose, _Kept] = LRUCache(_KEPT_CUSTOMERS)
         self._unlike = itertools.count()
 
     def mark(self) -> Hashable:
@@ -97,21 +112,71 @@ class ContextReader:
         limit: int,
         subject_prefix: str | None = None,
         after: Position | None = None,
+        allowed: frozenset[str] | None = None,
+        mark: Hashable = None,
     ) -> CustomerContext:
         """Read a customer's context as it is at ``now`` (in the form of ``ts``).
 
         ``queued`` is called with the stems of the segments that ``state.db`` covers, and gives what the others hold.
         ``insights`` are those after ``after`` whose subject starts with ``subject_prefix``, at most ``limit``.
+        ``tickets`` are those whose results one may read who may read ``allowed`` as well; with None there are none.
+        With the ``mark`` from before, what is read is kept for ``at_hand``.
         """
         with self._one_read:
             connection = self._reads.connection()
-            query = _Query(customer, queued, now, limit, subject_prefix or "", after)
+            query = _Query(customer, queued, now, limit, subject_prefix or "", after, allowed)
             try:
-                return _read(connection, query)
+                context, state = _read(connection, query)
             except SQLITE_ERRORS as error:
                 self._reads.failed(error)
+            else:
+                if mark is not None and state.atoms is not None:
+                    self._kept[customer, allowed] = _Kept(mark, now[:HOUR_CHARACTERS], state)
+                return context
             with closing(stand_in()) as connection:
-                return _read(connection, query)
+                return _read(connection, query)[0]
+
+    def at_hand(
+        self,
+        customer: str,
+        queued: Callable[[frozenset[str]], Queued],
+        now: str,
+        limit: int,
+        subject_prefix: str | None,
+        after: Position | None,
+        allowed: frozenset[str] | None,
+        mark: Hashable,
+    ) -> CustomerContext | None:
+        """What ``read`` would answer, for a customer of whom little was known when it was read last; else None.
+
+        For one who has just got this ``mark``. Takes less than a millisecond; not while another thread reads.
+        """
+        whose = customer, allowed
+        kept = self._kept.get(whose)
+        if kept is not None and (kept.mark, kept.hour) != (mark, now[:HOUR_CHARACTERS]):
+            kept = self._read_again(whose, now, mark)
+        if kept is None:
+            return None
+        query = _Query(customer, queued, now, limit, subject_prefix or "", after, allowed)
+        try:
+            return _merged(kept.state, query, _missing)
+        except DamagedStateError:
+            return None  # a reading finds it too, and tells of it
+
+    def _read_again(self, whose: _Whose, now: str, mark: Hashable) -> _Kept | None:
+        """A dozen rows or so, which SQLite has in memory: 0.3 ms. None when that is not so any more, or not now."""
+        if self._kept.pop(whose).state.ticket_count > _FEW_TICKETS:
+            return None
+        connection = self._marks.connection()
+        try:
+            with _transaction(connection):
+                state = read_state(connection, *whose, now)
+        except SQLITE_ERRORS:
+            return None
+        if state.atoms is None:
+            return None
+        kept = self._kept[whose] = _Kept(mark, now[:HOUR_CHARACTERS], state)
+        return kept
 
     def close(self) -> None:
         """Safe to call twice."""
@@ -127,67 +192,58 @@ class _Query(NamedTuple):
     limit: int
     subject_prefix: str
     after: Position | None
+    allowed: frozenset[str] | None
 
 
-class _Known(NamedTuple):
-    """An atom without its value."""
+class _Kept(NamedTuple):
+    """What was read of a customer, and while what it is right."""
 
-    subject: str
-    metric: str
-    recorded_at: str
-    atom_id: str
-    verified: int
-    valid_from: str | None
-    valid_to: str | None
+    mark: Hashable
+    hour: str
+    state: CustomerState
 
 
-def _read(connection: sqlite3.Connection, query: _Query) -> CustomerContext:
-    # All in one transaction: what `drained` names is in the tables that are read next.
+def _read(connection: sqlite3.Connection, query: _Query) -> tuple[CustomerContext, CustomerState]:
+    with _transaction(connection):
+        state = read_state(connection, query.customer, query.allowed, query.now)
+        return _merged(state, query, partial(read_atom, connection, query.customer)), state
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """For all that is read of a customer: what ``drained`` names is in the tables that are read next."""
     connection.execute("BEGIN")
     try:
-        drained = connection.execute("SELECT stem FROM drained").fetchall()
-        check_types(drained, TEXT)
-        queued = query.queued(frozenset(stem for (stem,) in drained))
-        as_of = _as_of(connection)
-        stored = connection.execute(
-            "SELECT subject, metric, recorded_at, atom_id, verified, valid_from, valid_to"
-            " FROM atoms WHERE customer = ?",
-            (query.customer,),
-        ).fetchall()
-        check_types(stored, TEXT, TEXT, TEXT, TEXT, INTEGER, OPTIONAL_TEXT, OPTIONAL_TEXT)
-        in_queue = {atom[:4]: atom for atom in queued.atoms}
-        known = [*map(_Known._make, stored), *(_Known(*atom[:5], *atom[7:]) for atom in queued.atoms)]
-        insights = _holding(known, query)
-        valid_until = min([_next_hour(query.now), *_turns(known, query.now)])
-        check_time(valid_until)
-        tickets, ticket_count = context_tickets(connection, query.customer, _hour_before(query.now, 24))
-        return CustomerContext(
-            as_of=as_of,
-            insights=[in_queue.get(atom[:4]) or _atom(connection, query, atom) for atom in insights[: query.limit]],
-            insight_count=len(insights),
-            counts=_counts(connection, query, queued),
-            recent=_recent(connection, query, queued),
-            valid_until=valid_until,
-            tickets=tickets,
-            ticket_count=ticket_count,
-        )
+        yield
     finally:
         with suppress(*SQLITE_ERRORS):
             connection.rollback()
 
 
-def _as_of(connection: sqlite3.Connection) -> str | None:
-    rows = connection.execute("SELECT value FROM meta WHERE name = 'as_of'").fetchall()
-    check_types(rows, TEXT)
-    for (as_of,) in rows:
-        check_time(as_of)
-        return str(as_of)
-    return None
+def _merged(state: CustomerState, query: _Query, atom: Callable[[KnownAtom], Atom]) -> CustomerContext:
+    """With what is in the queue; ``atom`` gives what the state does not have whole."""
+    queued = query.queued(state.drained)
+    whole = {**(state.atoms or {}), **{atom[:4]: atom for atom in queued.atoms}}
+    known = [*state.known, *(KnownAtom(*atom[:5], *atom[7:]) for atom in queued.atoms)]
+    insights = _holding(known, query)
+    valid_until = min([_next_hour(query.now), *_turns(known, query.now)])
+    check_time(valid_until)
+    return CustomerContext(
+        as_of=state.as_of,
+        insights=[whole.get(known.key) or atom(known) for known in insights[: query.limit]],
+        insight_count=len(insights),
+        counts=_counts(state, query, queued),
+        # The warehouse has the last word on an event of which there are two.
+        recent=newest((*queued.recent, *state.recent)),
+        valid_until=valid_until,
+        tickets=state.tickets,
+        ticket_count=state.ticket_count,
+    )
 
 
-def _holding(known: Iterable[_Known], query: _Query) -> list[_Known]:
+def _holding(known: Iterable[KnownAtom], query: _Query) -> list[KnownAtom]:
     """The insights that hold now, in the order of ``CustomerContext.insights``."""
-    last: dict[tuple[str, str], _Known] = {}
+    last: dict[tuple[str, str], KnownAtom] = {}
     for atom in known:
         if atom.valid_from is None or atom.valid_from <= query.now:
             key = atom[:2]
@@ -205,11 +261,11 @@ def _holding(known: Iterable[_Known], query: _Query) -> list[_Known]:
     return sorted(holding, key=_position, reverse=True)
 
 
-def _position(atom: _Known) -> Position:
+def _position(atom: KnownAtom) -> Position:
     return Position(bool(atom.verified), atom.recorded_at, atom.atom_id)
 
 
-def _turns(known: Iterable[_Known], now: str) -> Iterator[str]:
+def _turns(known: Iterable[KnownAtom], now: str) -> Iterator[str]:
     """When atoms begin or end."""
     for atom in known:
         for moment in (atom.valid_from, atom.valid_to):
@@ -217,30 +273,9 @@ def _turns(known: Iterable[_Known], now: str) -> Iterator[str]:
                 yield moment
 
 
-def _atom(connection: sqlite3.Connection, query: _Query, atom: _Known) -> Atom:
-    """With its value, which is read for those alone that are asked for."""
-    found = connection.execute(
-        "SELECT query_hash, value FROM atoms"
-        " WHERE customer = ? AND subject = ? AND metric = ? AND recorded_at = ? AND atom_id = ?",
-        (query.customer, *atom[:4]),
-    ).fetchone()
-    if found is None:
-        raise DamagedStateError("an insight was found without its value")
-    check_types([found], TEXT, BYTES)
-    query_hash, value = found
-    check_json(value)
-    return Atom(*atom[:4], bool(atom.verified), query_hash, value, atom.valid_from, atom.valid_to)
-
-
-def _counts(connection: sqlite3.Connection, query: _Query, queued: Queued) -> list[ActivityCount]:
-    day, week = (_hour_before(query.now, hours) for hours in (24, 7 * 24))
-    stored = connection.execute(
-        "SELECT activity, sum(iif(hour >= ?, events, 0)), sum(events) FROM activity_hours"
-        " WHERE customer = ? AND hour >= ? GROUP BY activity",
-        (day, query.customer, week),
-    ).fetchall()
-    check_types(stored, TEXT, INTEGER, INTEGER)
-    counts = {activity: [in_day, in_week] for activity, in_day, in_week in stored}
+def _counts(state: CustomerState, query: _Query, queued: Queued) -> list[ActivityCount]:
+    day, week = (hour_before(query.now, hours) for hours in (24, 7 * 24))
+    counts = {activity: [*count] for activity, count in state.counts.items()}
     for (hour, activity), events in queued.hours.items():
         if hour >= week:
             count = counts.setdefault(activity, [0, 0])
@@ -249,15 +284,8 @@ def _counts(connection: sqlite3.Connection, query: _Query, queued: Queued) -> li
     return sorted((ActivityCount(name, *count) for name, count in counts.items()), key=lambda c: (-c.last_7_d, c[0]))
 
 
-def _recent(connection: sqlite3.Connection, query: _Query, queued: Queued) -> list[RecentEvent]:
-    found = connection.execute("SELECT events FROM recent WHERE customer = ?", (query.customer,)).fetchone()
-    stored = [] if found is None else [to_event(row) for row in decode_rows(found[0])]
-    # The warehouse has the last word on an event of which there are two.
-    return newest((*queued.recent, *stored))
-
-
-def _hour_before(now: str, hours: int) -> str:
-    return timestamp(datetime.fromisoformat(now) - timedelta(hours=hours))[:HOUR_CHARACTERS]
+def _missing(_known: KnownAtom) -> Atom:
+    raise DamagedStateError("an insight was found without its value")
 
 
 def _next_hour(now: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._stored import OPTIONAL_INTEGER, TEXT, check_types
+from ._stored import INTEGER, OPTIONAL_INTEGER, TEXT, check_types
+from ._ticket import readable, to_customers
 
 if TYPE_CHECKING:
     import sqlite3
@@ -14,7 +15,7 @@ CONTEXT_TICKETS = 10
 
 _IN_SHORT = "SELECT ticket_id, template, status, query_hash, submitted_at, row_count FROM tickets"
 
-_COUNT = "SELECT count(*) FROM tickets"
+_COUNT = "SELECT customers, count(*) FROM tickets"
 
 _OPEN = "status IN ('queued', 'running')"
 
@@ -35,21 +36,31 @@ class ContextTicket(NamedTuple):
     """None unless it succeeded."""
 
 
-def context_tickets(run: sqlite3.Connection, customer: str, since: str) -> tuple[list[ContextTicket], int]:
+def context_tickets(
+    run: sqlite3.Connection, customer: str, allowed: frozenset[str] | None, since: str
+) -> tuple[list[ContextTicket], int]:
     """At most ``CONTEXT_TICKETS`` tickets, open ones first, then the newest; and how many there are.
 
-    They are those that are open, and those submitted at ``since`` or later.
+    They are those that are open, and those submitted at ``since`` or later, that ``Tickets.get`` gives; with None none.
     """
-    # Each by an index: a customer may have thousands of tickets, and rows are large.
-    rows = run.execute(f"{_IN_SHORT} {_BY_STATUS} AND customer = ? {_NEWEST}", (customer, CONTEXT_TICKETS)).fetchall()
-    rows += run.execute(
-        f"{_IN_SHORT} WHERE customer = ? AND submitted_at >= ? AND NOT {_OPEN} {_NEWEST}",
-        (customer, since, CONTEXT_TICKETS - len(rows)),
+    if allowed is None:
+        return [], 0
+    # Each by an index: a customer may have thousands of tickets, and rows are large. Sets of customers are few.
+    counts = run.execute(
+        f"{_COUNT} {_BY_STATUS} AND customer = ? AND submitted_at < ? GROUP BY customers", (customer, since)
     ).fetchall()
-    [[older]] = run.execute(
-        f"{_COUNT} {_BY_STATUS} AND customer = ? AND submitted_at < ?",
-        (customer, since),
-    )
-    [[others]] = run.execute(f"{_COUNT} WHERE customer = ? AND submitted_at >= ?", (customer, since))
+    counts += run.execute(
+        f"{_COUNT} WHERE customer = ? AND submitted_at >= ? GROUP BY customers", (customer, since)
+    ).fetchall()
+    check_types(counts, TEXT, INTEGER)
+    known = {text for text, _ in counts if readable(to_customers(text), customer, allowed)}
+    within = f"customers IN ({', '.join('?' * len(known))})"
+    rows = run.execute(
+        f"{_IN_SHORT} {_BY_STATUS} AND customer = ? AND {within} {_NEWEST}", (customer, *known, CONTEXT_TICKETS)
+    ).fetchall()
+    rows += run.execute(
+        f"{_IN_SHORT} WHERE customer = ? AND submitted_at >= ? AND NOT {_OPEN} AND {within} {_NEWEST}",
+        (customer, since, *known, CONTEXT_TICKETS - len(rows)),
+    ).fetchall()
     check_types(rows, TEXT, TEXT, TEXT, TEXT, TEXT, OPTIONAL_INTEGER)
-    return [ContextTicket(*row) for row in rows], older + others
+    return [ContextTicket(*row) for row in rows], sum(number for text, number in counts if text in known)

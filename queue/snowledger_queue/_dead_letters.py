@@ -1,74 +1,54 @@
 """Dead letters: what could not be loaded, with its reason and its original bytes.
 
 One NDJSON file for each segment in the spool's ``dead_letters`` folder. A letter's id is derived from where it was
-found and what it holds, so that writing it again after a crash changes nothing.
+found and what it holds, so that writing it again after a crash changes nothing. Whole files, and whatever is too large
+for a line, lie in its folder ``files``, which letters refer to: a letter is written before its file is moved there, and
+forgotten after the file was moved back or deleted. So a letter whose file is not there has nothing left to do.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import time
-from base64 import b64decode, b64encode
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import orjson
-
-from ._errors import SpoolError
-from ._event import timestamp
+from . import _platform
+from ._dead_letter import DeadLetter, KeptFile, decoded, encoded, file_letter
+from ._errors import LockHeldError, QueueError, SpoolError
+from ._locks import ProcessLock
 from ._spool import write_small_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ._spool import Spool
 
 log = logging.getLogger(__name__)
 
+MAX_LINE_BYTES = 1024 * 1024
+"""An original that is larger becomes a file. No event is: its features have at most 256 KiB."""
 
-class DeadLetter(NamedTuple):
-    """One line that was set aside."""
+TURN_S = 5.0
+"""How long to wait while another process changes the letters, which takes milliseconds, and up to ``HOLD_S``."""
 
-    letter_id: str
-    """16 hex digits."""
-    error_class: str
-    """``damaged`` (the bytes changed after they were written) or ``rejected`` (the warehouse refused the row)."""
-    reason: str
-    segment: str
-    """File name of the segment."""
-    offset: int
-    """Bytes from its start."""
-    first_seen: str
-    attempts: int
-    """How often it was set aside."""
-    original: bytes
-    """The line as found, without a newline."""
+HOLD_S = 0.5
+"""After so long, who forgets many letters lets others change them: an uploader waits for ``TURN_S`` at most."""
 
-    def as_json(self) -> dict[str, object]:
-        """The fields for JSON: the original as ``original_text``, or ``original_base64`` when it is not UTF-8."""
-        fields: dict[str, object] = self._asdict()
-        del fields["original"]
-        try:
-            return {**fields, "original_text": self.original.decode()}
-        except UnicodeDecodeError:
-            return {**fields, "original_base64": b64encode(self.original).decode()}
-
-
-def dead_letter(error_class: str, reason: str, segment: str, offset: int, original: bytes) -> DeadLetter:
-    """Make a letter seen now for the first time."""
-    where = f"{segment}:{offset}:".encode()
-    letter_id = hashlib.sha256(where + original).hexdigest()[:16]
-    now = timestamp(datetime.now(UTC))
-    return DeadLetter(letter_id, error_class, reason, segment, offset, now, 1, original)
+YIELD_S = 0.2
+"""For how long it lets them: who waits for a lock looks every 0.02 s."""
 
 
 class DeadLetterBox:
-    """The dead letters of a spool. Blocking; one writer at a time (the uploader, or a replay under its lock)."""
+    """The dead letters of a spool. Blocking; any process may change them, one at a time."""
 
     def __init__(self, spool: Spool) -> None:
+        self._spool = spool
         self._folder = spool.dead_letters
+        self._files = spool.dead_letters / "files"
 
     def put(self, letters: Iterable[DeadLetter]) -> int:
         """Keep the letters durably; return how many were not there before.
@@ -76,20 +56,38 @@ class DeadLetterBox:
         Raises:
             OSError: they are not all kept, so their segment must not be deleted (fault 37).
         """
-        by_segment: dict[str, list[DeadLetter]] = {}
-        for letter in letters:
-            by_segment.setdefault(letter.segment, []).append(letter)
-        new = 0
-        for segment, found in by_segment.items():
-            kept = {letter.letter_id: letter for letter in self._readable(self._path(segment))}
-            new += sum(letter.letter_id not in kept for letter in found)
-            for letter in found:
-                before = kept.get(letter.letter_id)
-                kept[letter.letter_id] = (
-                    letter if before is None else before._replace(attempts=before.attempts + 1, reason=letter.reason)
-                )
-            self._write(self._path(segment), kept.values())
-        return new
+        with self._turn():
+            return self._put(letters)
+
+    def set_aside(self, path: Path, error_class: str, reason: str) -> DeadLetter:
+        """Take a whole file out of the queue, which nobody may be writing to; a second time adds an attempt.
+
+        Raises:
+            OSError: it is where it was, at worst with a letter.
+            UnsafeFileError: it is not a plain file.
+        """
+        size = self._spool.filesystem.size(path)
+        try:
+            sha256 = hashlib.sha256(self._spool.filesystem.read(path)).hexdigest()
+        except OSError:
+            sha256 = None
+        letter = file_letter(error_class, reason, path.name, size, sha256)
+        with self._turn():  # for both, or who removes the letter in between would leave a file that nobody knows of
+            self._put([letter])
+            self._move(path, self.file(letter))
+        return letter
+
+    def put_back(self, letter: DeadLetter) -> bool:
+        """Bring a whole file back into the queue; whether it was there. The letter stays. Raises ``OSError``."""
+        try:
+            self._move(self.file(letter), self._spool.queue / letter.segment)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def file(self, letter: DeadLetter) -> Path:
+        """Where the letter's file is kept."""
+        return self._files / (letter.file.name if letter.file else "")
 
     def letters(self) -> Iterator[DeadLetter]:
         """All letters, by segment and offset.
@@ -101,21 +99,74 @@ class DeadLetterBox:
             yield from sorted(self._read(path), key=lambda letter: letter.offset)
 
     def remove(self, letters: Iterable[DeadLetter]) -> None:
-        """Forget letters (they were replayed). No error when some are gone already.
+        """Delete letters and their files. No error when some are gone already.
 
         Raises:
             OSError, SpoolError: they may be there still.
         """
-        by_segment: dict[str, set[str]] = {}
+        by_segment: dict[str, dict[str, DeadLetter]] = {}
         for letter in letters:
-            by_segment.setdefault(letter.segment, set()).add(letter.letter_id)
-        for segment, gone in by_segment.items():
-            path = self._path(segment)
-            rest = [kept for kept in self._read(path) if kept.letter_id not in gone]
-            if rest:
-                self._write(path, rest)
-            else:
-                path.unlink(missing_ok=True)
+            by_segment.setdefault(letter.segment, {})[letter.letter_id] = letter
+        segments = list(by_segment)
+        while segments:
+            with self._turn():
+                until = time.monotonic() + HOLD_S
+                while segments and time.monotonic() < until:
+                    segment = segments.pop()
+                    self._forget(self._path(segment), by_segment[segment])
+                _platform.sync_folder(self._folder)
+            if segments:
+                time.sleep(YIELD_S)
+
+    def _put(self, letters: Iterable[DeadLetter]) -> int:
+        by_segment: dict[str, list[DeadLetter]] = {}
+        for letter in letters:
+            by_segment.setdefault(letter.segment, []).append(letter)
+        new = 0
+        for segment, found in by_segment.items():
+            kept = {letter.letter_id: letter for letter in self._readable(self._path(segment))}
+            for letter in found:
+                before = kept.get(letter.letter_id)
+                new += before is None
+                kept[letter.letter_id] = (
+                    self._without_bulk(letter)
+                    if before is None
+                    else before._replace(attempts=before.attempts + 1, reason=letter.reason)
+                )
+            self._write(self._path(segment), kept.values())
+        return new
+
+    def _forget(self, path: Path, gone: Mapping[str, DeadLetter]) -> None:
+        for letter in gone.values():
+            if letter.file is not None:
+                self.file(letter).unlink(missing_ok=True)
+        rest = [kept for kept in self._read(path) if kept.letter_id not in gone]
+        if rest:
+            self._write(path, rest)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _without_bulk(self, letter: DeadLetter) -> DeadLetter:
+        if len(letter.original) <= MAX_LINE_BYTES:
+            return letter
+        sha256 = hashlib.sha256(letter.original).hexdigest()
+        letter = letter._replace(file=KeptFile(f"{letter.letter_id}.line", len(letter.original), sha256))
+        self._make_files()
+        write_small_file(self.file(letter), letter.original)
+        return letter._replace(original=b"")
+
+    def _move(self, source: Path, target: Path) -> None:
+        filesystem = self._spool.filesystem
+        self._make_files()
+        filesystem.rename(source, target)
+        filesystem.sync_folder(target.parent)
+        filesystem.sync_folder(source.parent)
+
+    def _make_files(self) -> None:
+        try:
+            _platform.make_private_folder(self._files)
+        except SpoolError as error:
+            raise OSError(errno.EACCES, str(error)) from error
 
     def _path(self, segment: str) -> Path:
         return self._folder / f"{segment.removesuffix('.ndjson')}.ndjson"
@@ -127,7 +178,7 @@ class DeadLetterBox:
             return
         for line in content.splitlines():
             try:
-                yield _decode(line)
+                yield decoded(line)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 message = f"{path} is damaged and cannot be read as dead letters; move it out of the folder"
                 raise SpoolError(message) from error
@@ -143,15 +194,22 @@ class DeadLetterBox:
             return []
 
     def _write(self, path: Path, letters: Iterable[DeadLetter]) -> None:
-        write_small_file(
-            path, b"".join(orjson.dumps(letter.as_json(), option=orjson.OPT_APPEND_NEWLINE) for letter in letters)
-        )
+        write_small_file(path, b"".join(map(encoded, letters)))
 
-
-def _decode(line: bytes) -> DeadLetter:
-    fields = orjson.loads(line)
-    if "original_text" in fields:
-        original = fields.pop("original_text").encode()
-    else:
-        original = b64decode(fields.pop("original_base64"), validate=True)
-    return DeadLetter(**fields, original=original)
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Raises ``OSError`` when the turn does not come."""
+        deadline = time.monotonic() + TURN_S
+        while True:
+            try:
+                lock = ProcessLock.acquire(self._spool.dead_letters_lock, "dead letters")
+                break
+            except LockHeldError as error:
+                if time.monotonic() >= deadline:
+                    raise OSError(errno.EBUSY, str(error)) from error
+            except QueueError as error:
+                raise OSError(errno.EACCES, str(error)) from error
+        try:
+            yield
+        finally:
+            lock.release()

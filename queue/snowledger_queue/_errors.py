@@ -39,10 +39,31 @@ class QueueWriteError(QueueError):
     transient = True
 
 
+class UncertainWriteError(QueueWriteError):
+    """The event was not acknowledged, but may be stored, or be so later.
+
+    With the same ``activity_id`` (that of the same idempotency key) a retry is still one event. Raised when the disk
+    took too long, or failed in a way that leaves it open what it holds.
+    """
+
+
 class QueueClosedError(QueueError):
     """The queue is shutting down and takes no more events."""
 
     transient = True
+
+
+class QueueFullError(QueueError):
+    """Too much waits to be loaded, or the disk is nearly full; nothing was written.
+
+    ``retry_after_s`` says when to come back: seconds, at least 1.
+    """
+
+    transient = True
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class SpoolError(QueueError):

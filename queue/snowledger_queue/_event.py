@@ -20,6 +20,7 @@ from ._rules import (
     check_customer,
     check_link,
     check_revenue,
+    check_sample_rate,
     checked_key,
     encoded_features,
 )
@@ -67,11 +68,13 @@ def new_event(  # noqa: PLR0913 - one parameter per member of the envelope
     activity_id: str | None = None,
     ts: str | None = None,
     query_tag: str | None = None,
+    sample_rate: object = None,
 ) -> Event:
     """Validate the members and encode one event.
 
     ``activity_id`` is derived from ``customer`` and ``idempotency_key`` when there is a key, else given, else a
     new UUIDv7. ``ts`` is now unless given (in the form of ``Event.ts``), ``query_tag`` random unless given.
+    ``sample_rate`` is the fraction of such events that was kept when this one was, None when all were.
 
     Raises:
         InvalidEventError: the first member that breaks a rule, with what is accepted.
@@ -109,6 +112,9 @@ def new_event(  # noqa: PLR0913 - one parameter per member of the envelope
     members["_session_id"] = origin.session_id
     members["_query_tag"] = query_tag or new_query_tag()
     members["_schema_version"] = SCHEMA_VERSION
+    if sample_rate is not None:
+        check_sample_rate(sample_rate)
+        members["_sample_rate"] = sample_rate
     return Event(activity_id, str(members["ts"]), with_checksum(orjson.dumps(members)))
 
 
@@ -156,6 +162,7 @@ def event_from_envelope(envelope: Mapping[str, object], origin: Origin) -> Event
         ts=parse_timestamp(envelope["ts"]),
         # Part of the content, not of the call, so that an import repeated is the same bytes.
         query_tag=query_tag or f"cdesk_{activity_id[-8:]}",
+        sample_rate=envelope.get("_sample_rate"),
     )
 
 
@@ -204,5 +211,6 @@ _ENVELOPE = (
     "_session_id",
     "_query_tag",
     "_schema_version",
+    "_sample_rate",
     "_crc",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -76,6 +77,10 @@ class Filesystem(Protocol):
 
     def names_changed(self, folder: Path) -> int:
         """When the folder's names last changed, as in ``look``."""
+        ...
+
+    def free(self, folder: Path) -> int:
+        """Bytes that this user may still write on the folder's disk."""
         ...
 
     def rename(self, source: Path, target: Path) -> None:
@@ -156,6 +161,9 @@ class OsFilesystem:
 
     def names_changed(self, folder: Path) -> int:
         return folder.stat().st_mtime_ns
+
+    def free(self, folder: Path) -> int:
+        return shutil.disk_usage(folder).free
 
     def rename(self, source: Path, target: Path) -> None:
         source.replace(target)

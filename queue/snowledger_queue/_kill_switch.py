@@ -55,17 +55,19 @@ class KillSwitchFile:
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def read(self) -> KillSwitch:
-        """How it stands. Takes some ten microseconds and never raises."""
+        """How it stands. Takes some ten microseconds and never raises. Clients see the reason: it names no folder."""
         try:
             if self._filesystem.size(self._path) > _MAX_BYTES:
                 raise DamagedStateError("too large")  # noqa: TRY301 - one place says what is wrong
             return _decoded(self._filesystem.read(self._path))
         except FileNotFoundError:
             return KillSwitch()
-        except (OSError, UnsafeFileError) as error:
-            problem = str(error)
+        except OSError as error:
+            problem = f"{self._path.name}: {error.strerror or error}"
+        except UnsafeFileError:
+            problem = f"{self._path.name} is not a plain file with one name"
         except (ValueError, DamagedStateError):
-            problem = f"{self._path} is damaged"
+            problem = f"{self._path.name} is damaged"
         return KillSwitch(on=True, reason=f"how it stands cannot be read ({problem}); turn it on or off to mend that")
 
     def refuse_queries(self) -> None:

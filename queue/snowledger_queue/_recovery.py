@@ -15,6 +15,7 @@ from ._names import parse_segment_name
 from ._spool import write_small_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Container
     from pathlib import Path
 
     from ._spool import Spool
@@ -22,23 +23,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def recover(spool: Spool, failed: set[Path] | None = None) -> int:
+def recover(
+    spool: Spool,
+    passed_over: Container[Path] = (),
+    on_failure: Callable[[Path, OSError | QueueError], None] = lambda _path, _error: None,
+) -> int:
     """Seal every active segment whose writer is gone; return how many. Live writers are left alone.
 
-    A segment that cannot be read or renamed is logged and left where it is; its path is put into ``failed``, and what
-    is in there is passed over. Blocking; any process may call it at any time, also several at once (the segment's
-    lock decides).
+    A segment that cannot be read or renamed is logged and left where it is, and ``on_failure`` hears of it. Blocking;
+    any process may call it at any time, also several at once (the segment's lock decides).
     """
     sealed = 0
-    failed = set() if failed is None else failed
     for path in spool.active_segments():
-        if path in failed:
+        if path in passed_over:
             continue
         try:
             sealed += _recover_segment(spool, path)
         except (OSError, QueueError) as error:
-            failed.add(path)
             log.error("cannot recover %s, left where it is: %s", path.name, error)  # noqa: TRY400 - one line each
+            on_failure(path, error)
     return sealed
 
 

@@ -125,6 +125,12 @@ def check_revenue(revenue: object) -> None:
     check_value(revenue, "revenue_impact")
 
 
+def check_sample_rate(rate: object) -> None:
+    """Check the fraction of events that were kept. Raises ``InvalidEventError``."""
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1:
+        raise InvalidEventError("_sample_rate", "accepted is a number above 0, at most 1, or leave it out")
+
+
 def type_name(value: object) -> str:
     """A value's type in the words of an error."""
     return "null" if value is None else type(value).__name__

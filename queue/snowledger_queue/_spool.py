@@ -64,8 +64,13 @@ class Spool:
 
     @property
     def dead_letters(self) -> Path:
-        """Lines and rows that could not be loaded."""
+        """Lines, rows and files that could not be loaded."""
         return self.home / "dead_letters"
+
+    @property
+    def dead_letters_lock(self) -> Path:
+        """Held for the moment in which somebody changes them."""
+        return self.home / "dead_letters.lock"
 
     @property
     def servers(self) -> Path:
@@ -104,6 +109,11 @@ class Spool:
     def kill_switch(self) -> Path:
         """How the kill switch stands; not there until it is used."""
         return self.home / "kill_switch.json"
+
+    @property
+    def stage_folder(self) -> Path:
+        """The name of the folder in Snowflake's stage that is this spool's own; not there until it is used."""
+        return self.home / "stage_folder"
 
     @property
     def refresh_request(self) -> Path:

@@ -30,6 +30,24 @@ class BatchStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerStatus:
+    """The circuit breaker around the warehouse. Times are in the form of ``ts``."""
+
+    state: str
+    """``closed`` (calls pass), ``open`` (none does) or ``half-open`` (one is under way, to see)."""
+    since: str
+    """When it opened, or closed the last time."""
+    failures: int
+    """In a row, since the warehouse last answered."""
+    next_probe_at: str | None
+    """``open``: when the next call may pass."""
+    opened: int
+    """How often it opened since the uploader started."""
+    retries: int
+    """Calls after a failure since the uploader started."""
+
+
+@dataclass(frozen=True, slots=True)
 class UploaderStatus:
     """The uploader's state at its last change."""
 
@@ -48,6 +66,7 @@ class UploaderStatus:
     """Up to when the contexts hold what the warehouse holds; None until it was looked at once."""
     contexts_problem: str | None = None
     """Why they could not be brought up to date."""
+    breaker: BreakerStatus | None = None
 
 
 def write_uploader_status(spool: Spool, status: UploaderStatus) -> None:
@@ -59,7 +78,11 @@ def read_uploader_status(spool: Spool) -> UploaderStatus | None:
     """The last written status; None when there is none or it cannot be read (it is informative only)."""
     try:
         fields = orjson.loads(spool.uploader_status.read_bytes())
-        last = fields.pop("last_batch")
-        return UploaderStatus(**fields, last_batch=None if last is None else BatchStatus(**last))
+        last, breaker = fields.pop("last_batch"), fields.pop("breaker", None)
+        return UploaderStatus(
+            **fields,
+            last_batch=None if last is None else BatchStatus(**last),
+            breaker=None if breaker is None else BreakerStatus(**breaker),
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

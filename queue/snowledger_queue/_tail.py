@@ -37,6 +37,9 @@ _ATTEMPTS = 3
 class QueueTail:
     """Follows all that lies in the queue, by every writer, before it is drained.
 
+    A segment may go once ``state.db`` has its events. Recent events that are older than all of a customer's ten newest
+    are not kept, also not for the time after those are gone.
+
     Lines that a live writer has written and not yet acknowledged are seen too. Damaged lines are not, for the drain
     will set them aside. Atoms and recent events are there once each, by id. An event whose id comes again (a repeated
     idempotency key, a line written again after a failed flush) is counted once, as long as fewer than 20,000 others
@@ -194,6 +197,7 @@ class QueueTail:
         segment.complaint, segment.retry_at = "", 0.0
         if segment.sealed:
             del self._open[segment.stem]
+            self._contents.settle(segment.stem)
 
     def _set_aside(self, segment: FollowedSegment, error: Exception) -> None:
         segment.retry_at = monotonic() + _RETRY_S

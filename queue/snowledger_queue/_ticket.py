@@ -9,6 +9,11 @@ from ._stored import INTEGER, OPTIONAL_INTEGER, OPTIONAL_TEXT, TEXT, check_json,
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Container, Iterable
+
+
+STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
+"""How a ticket may stand; the last three are final."""
 
 
 class Ticket(NamedTuple):
@@ -19,14 +24,14 @@ class Ticket(NamedTuple):
     customer: str
     """The owner."""
     customers: tuple[str, ...]
-    """Whose events a template with the scope ``allowed`` may read; sorted."""
+    """Whose rows the result may hold; sorted. Who may not read all of them may not read the result."""
     template: str
     params: str
     """JSON."""
     query_hash: str
     query_tag: str
     status: str
-    """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``; the last three are final."""
+    """One of ``STATUSES``."""
     submitted_at: str
     started_at: str | None
     """When its last run began."""
@@ -82,15 +87,25 @@ def to_ticket(row: tuple[object, ...]) -> Ticket:
     for text in (ticket.params, ticket.columns, ticket.sample):
         if text is not None:
             check_json(text)
-    customers = check_json(str(ticket.customers))
-    if not isinstance(customers, list) or not all(isinstance(customer, str) for customer in customers):
-        raise DamagedStateError("the customers of a ticket cannot be decoded")
     return ticket._replace(
-        customers=tuple(customers),
+        customers=to_customers(ticket.customers),
         cancel_requested=bool(ticket.cancel_requested),
         truncated=bool(ticket.truncated),
         artifact=bool(ticket.artifact),
     )
+
+
+def to_customers(text: object) -> tuple[str, ...]:
+    """Read ``customers`` of a row. Raises ``DamagedStateError``."""
+    customers = check_json(str(text))
+    if not isinstance(customers, list) or not all(isinstance(customer, str) for customer in customers):
+        raise DamagedStateError("the customers of a ticket cannot be decoded")
+    return tuple(customers)
+
+
+def readable(customers: Iterable[str], customer: str, allowed: Container[str]) -> bool:
+    """Whether a result with rows of ``customers`` is for one who acts as ``customer`` and may read ``allowed`` too."""
+    return all(one == customer or one in allowed for one in customers)
 
 
 def find(run: sqlite3.Connection, condition: str, *values: object) -> Ticket | None:

@@ -136,6 +136,11 @@ class RunnerTickets(Tickets):
             )
             return ended.rowcount == 1
 
+    def any_queued(self) -> bool:
+        """Whether a ticket is queued."""
+        with self._reads.reading() as run:
+            return find(run, "WHERE status = 'queued' LIMIT 1") is not None
+
     def cancel_requests(self) -> set[str]:
         """The running tickets that shall be stopped."""
         with self._reads.reading() as run:

@@ -13,7 +13,7 @@ import orjson
 from ._errors import StateError, TooManyTicketsError
 from ._event import timestamp
 from ._kill_switch import KillSwitch, KillSwitchFile
-from ._ticket import CANCEL, SELECT, Ticket, find, to_ticket
+from ._ticket import CANCEL, SELECT, STATUSES, Ticket, find, readable, to_customers, to_ticket
 from ._ticket_link import TicketLink
 from ._ticket_retention import (
     DELETED_AT_ONCE,
@@ -27,7 +27,8 @@ from ._ticket_retention import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    import sqlite3
+    from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 
     from ._kill_switch import KillSwitchUser
     from ._spool import Spool
@@ -111,22 +112,24 @@ class Tickets:
             [row] = run.execute(f"{SELECT} WHERE ticket_id = ?", (ticket_id,))
             return to_ticket(row), False
 
-    def get(self, ticket_id: str, customer: str) -> Ticket | None:
-        """A ticket of this customer; None for one that is unknown, and for another's."""
-        with self._reads.reading() as run:
-            return find(run, "WHERE ticket_id = ? AND customer = ?", ticket_id, customer)
+    def get(self, ticket_id: str, customer: str, allowed: Container[str] = ()) -> Ticket | None:
+        """A ticket of this customer, of which one that may read ``allowed`` too may read the whole result.
 
-    def cancel(self, ticket_id: str, customer: str, now: str) -> Ticket | None:
+        None for any other: an unknown one, another's, and one whose query may read further customers.
+        """
+        with self._reads.reading() as run:
+            return _own(run, ticket_id, customer, allowed)
+
+    def cancel(self, ticket_id: str, customer: str, now: str, allowed: Container[str] = ()) -> Ticket | None:
         """End a queued ticket at once, and have the uploader end a running one; a finished one stays as it is.
 
         Gives the ticket as it is then; None as ``get``.
         """
         with self._writes.writing() as run:
-            run.execute(
-                f"{CANCEL} AND ticket_id = :ticket_id AND customer = :customer",
-                {"reason": None, "now": now, "ticket_id": ticket_id, "customer": customer},
-            )
-            return find(run, "WHERE ticket_id = ? AND customer = ?", ticket_id, customer)
+            if _own(run, ticket_id, customer, allowed) is None:
+                return None
+            run.execute(f"{CANCEL} AND ticket_id = :ticket_id", {"reason": None, "now": now, "ticket_id": ticket_id})
+            return find(run, "WHERE ticket_id = ?", ticket_id)
 
     def list(self, customer: str | None, limit: int) -> Sequence[Ticket]:
         """The customer's tickets, newest first; with None everybody's, for the operator."""
@@ -138,21 +141,29 @@ class Tickets:
             rows = run.execute(f"{SELECT} WHERE number IN ({newest}) {order}", (*values, limit)).fetchall()
             return [to_ticket(row) for row in rows]
 
-    def owner(self, ticket_id: str) -> str | None:
-        """Whose ticket it is; None for an unknown one. For the operator, who may act for everybody."""
+    def counts(self) -> dict[str, int]:
+        """How many tickets of each status there are, also where there are none. For the operator."""
         with self._reads.reading() as run:
-            row = run.execute("SELECT customer FROM tickets WHERE ticket_id = ?", (ticket_id,)).fetchone()
-        return None if row is None else str(row[0])
+            found = run.execute("SELECT status, count(*) FROM tickets GROUP BY status").fetchall()
+        return dict.fromkeys(STATUSES, 0) | {str(status): int(number) for status, number in found}
 
-    def finished(self, customer: str, query_hash: str) -> bool:
-        """Whether this customer ran this query to the end, as far back as tickets are kept (see ``prune``)."""
+    def of_anybody(self, ticket_id: str) -> Ticket | None:
+        """The ticket; None for an unknown one. For the operator, who may act for everybody."""
         with self._reads.reading() as run:
-            row = run.execute(
-                "SELECT 1 FROM tickets WHERE customer = ? AND query_hash = ? AND finished_at IS NOT NULL"
-                " AND status = 'succeeded' LIMIT 1",
+            return find(run, "WHERE ticket_id = ?", ticket_id)
+
+    def finished(self, customer: str, query_hash: str, allowed: Container[str] = ()) -> bool:
+        """Whether this customer ran this query to the end, as far back as tickets are kept (see ``prune``).
+
+        Tickets that ``get`` would not give do not count.
+        """
+        with self._reads.reading() as run:
+            found = run.execute(
+                "SELECT DISTINCT customers FROM tickets WHERE customer = ? AND query_hash = ?"
+                " AND finished_at IS NOT NULL AND status = 'succeeded'",
                 (customer, query_hash),
-            ).fetchone()
-        return row is not None
+            )
+            return any(readable(to_customers(text), customer, allowed) for (text,) in found)
 
     def kill_switch(self) -> KillSwitch:
         """How the kill switch stands. Never raises."""
@@ -221,6 +232,11 @@ class Tickets:
         """Safe to call twice."""
         for link in (self._marks, self._reads, self._writes):
             link.close()
+
+
+def _own(run: sqlite3.Connection, ticket_id: str, customer: str, allowed: Container[str]) -> Ticket | None:
+    ticket = find(run, "WHERE ticket_id = ? AND customer = ?", ticket_id, customer)
+    return ticket if ticket is not None and readable(ticket.customers, customer, allowed) else None
 
 
 def _before(moment: str, span: timedelta) -> str:

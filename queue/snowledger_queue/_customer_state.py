@@ -1,0 +1,148 @@
+"""What ``state.db`` has of one customer, as far as its context needs it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from ._context_tickets import ContextTicket, context_tickets
+from ._event import timestamp
+from ._recall import HOUR_CHARACTERS, Atom
+from ._recent import decode_rows, to_event
+from ._state import DamagedStateError
+from ._stored import BYTES, INTEGER, OPTIONAL_TEXT, TEXT, check_json, check_time, check_types
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+
+    from ._recall import RecentEvent
+
+_FEW_ATOMS, _FEW_BYTES = 64, 64 * 1024
+"""So many atoms, with values of so many bytes, are read whole: one by one takes four times as long. Of more a client
+usually wants only the first, and values may have 256 KiB each."""
+
+Key: TypeAlias = tuple[str, str, str, str]
+"""Of an atom of one customer: subject, metric, recorded_at, atom_id."""
+
+
+class KnownAtom(NamedTuple):
+    """An atom without its value."""
+
+    subject: str
+    metric: str
+    recorded_at: str
+    atom_id: str
+    verified: int
+    valid_from: str | None
+    valid_to: str | None
+
+    @property
+    def key(self) -> Key:
+        """Tells it from the customer's others."""
+        return self[:4]
+
+
+class CustomerState(NamedTuple):
+    """What one transaction has read."""
+
+    drained: frozenset[str]
+    """The stems of the segments whose events are in it."""
+    as_of: str | None
+    known: Sequence[KnownAtom]
+    atoms: Mapping[Key, Atom] | None
+    """All of them, with their values; None when they are many or large."""
+    counts: Mapping[str, tuple[int, int]]
+    """By activity: in the last 24 hours, and in the last 7 days."""
+    recent: Sequence[RecentEvent]
+    tickets: Sequence[ContextTicket]
+    ticket_count: int
+
+
+def read_state(
+    connection: sqlite3.Connection, customer: str, allowed: frozenset[str] | None, now: str
+) -> CustomerState:
+    """Read it, in a transaction of the caller. Differs within an hour of ``now`` only when the file does.
+
+    For ``allowed`` see ``ContextReader.read``. Raises ``DamagedStateError``, and what SQLite raises.
+    """
+    drained = connection.execute("SELECT stem FROM drained").fetchall()
+    check_types(drained, TEXT)
+    as_of = _as_of(connection)
+    rows = connection.execute(
+        "SELECT subject, metric, recorded_at, atom_id, verified, valid_from, valid_to, length(value)"
+        " FROM atoms WHERE customer = ? ORDER BY subject, metric, recorded_at, atom_id",
+        (customer,),
+    ).fetchall()
+    check_types(rows, TEXT, TEXT, TEXT, TEXT, INTEGER, OPTIONAL_TEXT, OPTIONAL_TEXT, INTEGER)
+    known = [KnownAtom(*row[:-1]) for row in rows]
+    few = len(rows) <= _FEW_ATOMS and sum(row[-1] for row in rows) <= _FEW_BYTES
+    tickets, ticket_count = context_tickets(connection, customer, allowed, hour_before(now, 24))
+    return CustomerState(
+        drained=frozenset(stem for (stem,) in drained),
+        as_of=as_of,
+        known=known,
+        atoms=_atoms(connection, customer, known) if few else None,
+        counts=_counts(connection, customer, now),
+        recent=_recent(connection, customer),
+        tickets=tickets,
+        ticket_count=ticket_count,
+    )
+
+
+def read_atom(connection: sqlite3.Connection, customer: str, known: KnownAtom) -> Atom:
+    """With its value. Raises as ``read_state``."""
+    found = connection.execute(
+        "SELECT query_hash, value FROM atoms"
+        " WHERE customer = ? AND subject = ? AND metric = ? AND recorded_at = ? AND atom_id = ?",
+        (customer, *known.key),
+    ).fetchall()
+    return _valued([known], found)[known.key]
+
+
+def hour_before(now: str, hours: int) -> str:
+    """The hour of an event that was so long before ``now``."""
+    return timestamp(datetime.fromisoformat(now) - timedelta(hours=hours))[:HOUR_CHARACTERS]
+
+
+def _atoms(connection: sqlite3.Connection, customer: str, known: Sequence[KnownAtom]) -> Mapping[Key, Atom]:
+    found = connection.execute(
+        "SELECT query_hash, value FROM atoms WHERE customer = ? ORDER BY subject, metric, recorded_at, atom_id",
+        (customer,),
+    ).fetchall()
+    return _valued(known, found)
+
+
+def _valued(known: Sequence[KnownAtom], found: Sequence[tuple[str, bytes]]) -> Mapping[Key, Atom]:
+    if len(found) != len(known):
+        raise DamagedStateError("an insight was found without its value")
+    check_types(found, TEXT, BYTES)
+    atoms = {}
+    for atom, (query_hash, value) in zip(known, found, strict=True):
+        check_json(value)
+        atoms[atom.key] = Atom(*atom.key, bool(atom.verified), query_hash, value, atom.valid_from, atom.valid_to)
+    return atoms
+
+
+def _as_of(connection: sqlite3.Connection) -> str | None:
+    rows = connection.execute("SELECT value FROM meta WHERE name = 'as_of'").fetchall()
+    check_types(rows, TEXT)
+    for (as_of,) in rows:
+        check_time(as_of)
+        return str(as_of)
+    return None
+
+
+def _counts(connection: sqlite3.Connection, customer: str, now: str) -> Mapping[str, tuple[int, int]]:
+    stored = connection.execute(
+        "SELECT activity, sum(iif(hour >= ?, events, 0)), sum(events) FROM activity_hours"
+        " WHERE customer = ? AND hour >= ? GROUP BY activity",
+        (hour_before(now, 24), customer, hour_before(now, 7 * 24)),
+    ).fetchall()
+    check_types(stored, TEXT, INTEGER, INTEGER)
+    return {activity: (in_day, in_week) for activity, in_day, in_week in stored}
+
+
+def _recent(connection: sqlite3.Connection, customer: str) -> Sequence[RecentEvent]:
+    found = connection.execute("SELECT events FROM recent WHERE customer = ?", (customer,)).fetchone()
+    return [] if found is None else [to_event(row) for row in decode_rows(found[0])]
