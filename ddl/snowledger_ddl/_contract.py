@@ -35,7 +35,7 @@ _OBJECTS: Mapping[str, str] = {
         "activity_id text, ts time, customer text, anonymous_customer_id text, activity text, feature_json json, "
         "_feature_json json, revenue_impact amount, link text, activity_occurrence count, activity_repeated_at time, "
         "_source_system text, _source_version text, _session_id text, _query_tag text, _schema_version version, "
-        "_batch_id text, _loaded_at time"
+        "_sample_rate amount, _batch_id text, _loaded_at time"
     ),
     "insight_atoms": (
         "atom_id text, customer text, subject text, metric text, value json, provenance_query_hash text, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -66,6 +66,10 @@ class Template:
     def isolated_by(self) -> str:
         """The placeholder that names whose rows are read: ``customers`` when all allowed ones are."""
         return "customers" if self.scope == "allowed" else "customer"
+
+    def customers(self, customer: str, allowed: Iterable[str]) -> tuple[str, ...]:
+        """Whose rows it reads for ``customer``, who may read ``allowed`` too; sorted."""
+        return tuple(sorted({customer, *(allowed if self.scope == "allowed" else ())}))
 
 
 class TemplateProblem(NamedTuple):

@@ -30,6 +30,21 @@ not an empty text, and it replaces every match and not the first."""
 _DAYS_OF_WEEK = ("DOW", "DAYOFWEEK", "WEEKDAY")
 """DuckDB's names for the day of the week as a part of a date, from Sunday = 0."""
 
+_PARTS = {
+    **{
+        part: part
+        for one in ("YEAR", "QUARTER", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND")
+        for part in (one, f"{one}S")
+    },
+    **{part: part for part in ("DAYOFMONTH", "DAYOFYEAR", "DOY", "WEEK", "WEEKOFYEAR")},
+    "ISODOW": "DAYOFWEEKISO",
+    "ISOYEAR": "YEAROFWEEKISO",
+}
+"""Other parts of a date that both have, and what Snowflake calls them."""
+
+_MILLISECONDS = 3
+"""The scale that tells sqlglot's UnixToTime of epoch_ms, which is read as if it were always given a number."""
+
 
 def translate(tree: exp.Query) -> None:
     """Say in other words what sqlglot would lose or say badly on the way from DuckDB. Raises ``FlawError``."""
@@ -42,13 +57,15 @@ def translate(tree: exp.Query) -> None:
         # It would become a function that takes JSON as text, and so writes and parses the whole value each time.
         found = exp.Anonymous(this="GET_PATH", expressions=[member.this, member.expression])
         member.replace(exp.cast(found, exp.DType.VARCHAR))
-    for part in list(tree.find_all(exp.DayOfWeek, exp.Extract)):
-        _count_from_sunday(part)
+    for part in list(tree.find_all(exp.DayOfWeek, exp.Extract, exp.TimeToUnix)):
+        _extract(part)
+    for made in tree.find_all(exp.UnixToTime):
+        if made.text("scale") == str(_MILLISECONDS):
+            reason = "epoch_ms cannot be translated for Snowflake, for it goes both ways; write epoch(…) * 1000 for the"
+            raise FlawError(0, f"{reason} number, make_timestamp(1000 * …) for the time")
     for match in list(tree.find_all(exp.RegexpLike, *_OTHERWISE)):
         _find(match)
-    for name in tree.find_all(exp.Identifier):
-        if _needs_upper_case(name):
-            name.replace(exp.to_identifier(name.name.upper(), quoted=True))
+    _fold_names(tree)
 
 
 def adapt(tree: exp.Query, template: Template) -> None:
@@ -118,11 +135,31 @@ def _add(interval: exp.Interval) -> None:
     total.replace(kind(this=total.this, expression=interval.this, unit=interval.args["unit"]))
 
 
-def _count_from_sunday(part: exp.Func) -> None:
-    """The day of the week, in the words that do not depend on when the session's week begins."""
-    if isinstance(part, exp.DayOfWeek) or part.name.upper() in _DAYS_OF_WEEK:
+def _extract(part: exp.Func) -> None:
+    """A part of a date, in words that mean the same there."""
+    name = part.name.upper()
+    if isinstance(part, exp.TimeToUnix) or (isinstance(part, exp.Extract) and name == "EPOCH"):
+        _count_seconds(part)
+    elif isinstance(part, exp.DayOfWeek) or name in _DAYS_OF_WEEK:
+        # The one day of the week that does not depend on when the session's week begins.
         day = exp.DayOfWeekIso(this=part.args.get("expression") or part.this)
         part.replace(exp.paren(exp.Mod(this=day, expression=exp.Literal.number(7)), copy=False))
+    elif name in _PARTS:
+        part.set("this", exp.var(_PARTS[name]))
+    else:
+        accepted = ", ".join(sorted({*_PARTS, "EPOCH", "DOW"})).lower()
+        raise FlawError(0, f"EXTRACT({name.lower()} …) cannot be translated for Snowflake; accepted: {accepted}")
+
+
+def _count_seconds(part: exp.Func) -> None:
+    """Seconds with their fraction, of a time since 1970 or between two times: Snowflake's epoch has whole ones."""
+    counted = (part.args.get("expression") or part.this).unnest()
+    since: exp.Expr = exp.cast(exp.Literal.string("1970-01-01"), exp.DType.TIMESTAMP)
+    if isinstance(counted, exp.Sub) and not isinstance(counted.expression, exp.Interval):
+        counted, since = counted.this, counted.expression
+    span = exp.DateDiff(this=counted, expression=since, unit=exp.var("MICROSECOND"))
+    seconds = exp.Div(this=exp.cast(span, exp.DType.DOUBLE), expression=exp.Literal.number(1_000_000))
+    part.replace(exp.paren(seconds, copy=False))
 
 
 def _find(match: exp.Expr) -> None:
@@ -134,10 +171,23 @@ def _find(match: exp.Expr) -> None:
     match.replace(exp.paren(exp.GT(this=place, expression=exp.Literal.number(0)), copy=False))
 
 
-def _needs_upper_case(name: exp.Identifier) -> bool:
+def _fold_names(tree: exp.Query) -> None:
     """Snowflake folds only names without quotation marks, to upper case; to DuckDB case makes no difference."""
+    given = {name.name for named in tree.find_all(exp.Alias, exp.TableAlias) for name in _given_by(named)}
+    for name in tree.find_all(exp.Identifier):
+        if _needs_upper_case(name, given):
+            name.replace(exp.to_identifier(name.name.upper(), quoted=True))
+
+
+def _given_by(named: exp.Expr) -> list[exp.Identifier]:
+    """The names that the template gives there."""
+    names = [named.args.get("alias"), named.args.get("this"), *(named.args.get("columns") or ())]
+    return [name for name in names if isinstance(name, exp.Identifier)]
+
+
+def _needs_upper_case(name: exp.Identifier, given: Collection[str]) -> bool:
     if isinstance(name.parent, exp.PropertyEQ):
         return False  # a key of an object, which becomes a text
     if name.quoted:
-        return is_plain(name.name) and name.name == name.name.lower()
+        return is_plain(name.name) and (name.name == name.name.lower() or name.name not in given)
     return _RESERVED.fullmatch(name.name) is not None

@@ -102,7 +102,7 @@ def _written(tree: exp.Query, dialect: str, names: set[str]) -> str:
         text = tree.sql(dialect, comments=False, unsupported_level=ErrorLevel.RAISE)
         if dialect != _OWN_DIALECT:
             check_names(text, names)
-    except SqlglotError as error:
+    except (SqlglotError, ValueError) as error:  # the latter for a path into JSON that the dialect does not have
         # A parser's error tells a place in the text that was written, which nobody has seen.
         reason = error if isinstance(error, UnsupportedError) else "it has no such syntax"
         raise FlawError(0, f"cannot be translated for {dialect}: {reason}") from None

@@ -22,7 +22,8 @@ WITH parsed AS (
                 "_source_version": "JSON",
                 "_session_id": "JSON",
                 "_query_tag": "JSON",
-                "_schema_version": "JSON"
+                "_schema_version": "JSON",
+                "_sample_rate": "JSON"
             }'
         ) AS p,
         _batch_id,
@@ -52,6 +53,7 @@ typed AS (
             WHEN json_type(p._schema_version) IN ('UBIGINT', 'BIGINT')
                 THEN TRY_CAST(CAST(p._schema_version AS VARCHAR) AS INTEGER)
         END AS _schema_version,
+        TRY_CAST(CAST(p._sample_rate AS VARCHAR) AS DOUBLE) AS _sample_rate,
         _batch_id,
         _loaded_at
     FROM parsed
@@ -74,6 +76,8 @@ SELECT
     _session_id,
     _query_tag,
     _schema_version,
+    -- Queries divide by it, so anything else is none.
+    CASE WHEN _sample_rate > 0 AND _sample_rate <= 1 THEN _sample_rate END AS _sample_rate,
     _batch_id,
     _loaded_at
 FROM typed
@@ -105,6 +109,8 @@ COMMENT ON COLUMN activities.events._session_id IS 'Session that the event belon
 COMMENT ON COLUMN activities.events._query_tag IS
 'cdesk_ and 8 hex digits; finds the event''s queries in the query history';
 COMMENT ON COLUMN activities.events._schema_version IS 'Version of the event''s format';
+COMMENT ON COLUMN activities.events._sample_rate IS
+'Fraction of such events that was kept when this one was, so it stands for 1 / _sample_rate; null when all were';
 COMMENT ON COLUMN activities.events._batch_id IS 'SHA-256 of the batch that brought the event';
 COMMENT ON COLUMN activities.events._loaded_at IS 'When that batch was loaded, UTC';
 COMMENT ON VIEW activities.events IS

@@ -22,6 +22,8 @@ CREATE OR REPLACE VIEW "${database}"."${schema}".EVENTS_LIVE (
     _session_id COMMENT 'Session that the event belongs to',
     _query_tag COMMENT 'cdesk_ and 8 hex digits; finds the queries of the event in the query history',
     _schema_version COMMENT 'Version of the event''s format',
+    _sample_rate COMMENT
+    'Fraction of such events that was kept when this one was, so it stands for 1 / _sample_rate; null when all were',
     _batch_id COMMENT 'SHA-256 of the batch that brought the event',
     _loaded_at COMMENT 'When that batch was loaded, UTC'
 )
@@ -54,6 +56,7 @@ parsed AS (
         AS_VARCHAR(payload:_session_id) AS _session_id,
         AS_VARCHAR(payload:_query_tag) AS _query_tag,
         AS_INTEGER(payload:_schema_version) AS _schema_version,
+        AS_DOUBLE(payload:_sample_rate) AS _sample_rate,
         _batch_id,
         _loaded_at
     FROM first_loaded
@@ -77,6 +80,8 @@ typed AS (
         _session_id,
         _query_tag,
         _schema_version,
+        -- Queries divide by it, so anything else is none.
+        CASE WHEN _sample_rate > 0 AND _sample_rate <= 1 THEN _sample_rate END AS _sample_rate,
         _batch_id,
         _loaded_at
     FROM parsed
@@ -106,6 +111,7 @@ SELECT
     _session_id,
     _query_tag,
     _schema_version,
+    _sample_rate,
     _batch_id,
     _loaded_at
 FROM typed;

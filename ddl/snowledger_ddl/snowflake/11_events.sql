@@ -21,6 +21,8 @@ CREATE OR REPLACE DYNAMIC TABLE "${database}"."${schema}".EVENTS (
     _session_id COMMENT 'Session that the event belongs to',
     _query_tag COMMENT 'cdesk_ and 8 hex digits; finds the queries of the event in the query history',
     _schema_version COMMENT 'Version of the event''s format',
+    _sample_rate COMMENT
+    'Fraction of such events that was kept when this one was, so it stands for 1 / _sample_rate; null when all were',
     _batch_id COMMENT 'SHA-256 of the batch that brought the event',
     _loaded_at COMMENT 'When that batch was loaded, UTC'
 )
@@ -48,6 +50,7 @@ SELECT
     _session_id,
     _query_tag,
     _schema_version,
+    _sample_rate,
     _batch_id,
     _loaded_at
 FROM "${database}"."${schema}".EVENTS_LIVE;

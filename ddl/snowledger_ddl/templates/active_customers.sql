@@ -18,7 +18,8 @@
 -- ---
 SELECT
     customer,
-    COUNT(*) AS events,
+    -- An event that was sampled stands for others that were not kept.
+    CAST(ROUND(SUM(1 / COALESCE(_sample_rate, 1))) AS BIGINT) AS events,
     COUNT(DISTINCT _session_id) AS sessions,
     COUNT(DISTINCT DATE_TRUNC('day', ts)) AS active_days,
     MIN(ts) AS first_at,
@@ -28,5 +29,5 @@ WHERE
     LIST_CONTAINS($customers, customer)
     AND ts >= $now - INTERVAL ($since) SECOND
 GROUP BY customer
-HAVING COUNT(*) >= $min_events
+HAVING ROUND(SUM(1 / COALESCE(_sample_rate, 1))) >= $min_events
 ORDER BY events DESC, customer

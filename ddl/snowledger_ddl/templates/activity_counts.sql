@@ -18,7 +18,8 @@
 -- ---
 SELECT
     activity,
-    COUNT(*) AS events,
+    -- An event that was sampled stands for others that were not kept.
+    CAST(ROUND(SUM(1 / COALESCE(_sample_rate, 1))) AS BIGINT) AS events,
     COUNT(DISTINCT _session_id) AS sessions,
     MIN(ts) AS first_at,
     MAX(ts) AS last_at

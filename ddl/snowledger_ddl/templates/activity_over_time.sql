@@ -27,6 +27,7 @@ WITH logged AS (
             WHEN 'week' THEN DATE_TRUNC('week', ts)
             ELSE DATE_TRUNC('month', ts)
         END AS bucket_start,
+        _sample_rate,
         _session_id
     FROM events
     WHERE
@@ -37,7 +38,8 @@ WITH logged AS (
 
 SELECT
     bucket_start,
-    COUNT(*) AS events,
+    -- An event that was sampled stands for others that were not kept.
+    CAST(ROUND(SUM(1 / COALESCE(_sample_rate, 1))) AS BIGINT) AS events,
     COUNT(DISTINCT _session_id) AS sessions
 FROM logged
 GROUP BY bucket_start

@@ -20,9 +20,12 @@ SELECT
     MIN(ts) AS first_at,
     MAX(ts) AS last_at,
     DATE_DIFF('millisecond', MIN(ts), MAX(ts)) / 1000.0 AS seconds,
-    COUNT(*) AS events,
+    -- An event that was sampled stands for others that were not kept.
+    CAST(ROUND(SUM(1 / COALESCE(_sample_rate, 1))) AS BIGINT) AS events,
     COUNT(*) FILTER (WHERE activity = 'cdesk.user_asked') AS questions,
-    COUNT(*) FILTER (WHERE activity = 'cdesk.tool_called') AS tool_calls,
+    CAST(
+        ROUND(SUM(CASE WHEN activity = 'cdesk.tool_called' THEN 1 / COALESCE(_sample_rate, 1) ELSE 0 END)) AS BIGINT
+    ) AS tool_calls,
     COUNT(*) FILTER (WHERE activity = 'cdesk.sql_executed') AS queries,
     COUNT(*) FILTER (WHERE activity = 'cdesk.insight_recorded') AS insights,
     COUNT(*) FILTER (WHERE activity = 'cdesk.error_encountered') AS errors
@@ -32,5 +35,5 @@ WHERE
     AND ts >= $now - INTERVAL ($since) SECOND
     AND _session_id IS NOT NULL
 GROUP BY _session_id
-HAVING COUNT(*) >= $min_events
+HAVING ROUND(SUM(1 / COALESCE(_sample_rate, 1))) >= $min_events
 ORDER BY first_at DESC, session_id

@@ -18,7 +18,9 @@ WITH calls AS (
     SELECT
         COALESCE(feature_json ->> '$.tool', '(not named)') AS tool,
         (feature_json ->> '$.ok') = 'false' AS failed,
-        TRY_CAST(feature_json ->> '$.latency_ms' AS DOUBLE) AS latency_ms
+        TRY_CAST(feature_json ->> '$.latency_ms' AS DOUBLE) AS latency_ms,
+        -- A call that was sampled stands for others that were not kept; those that failed are all kept.
+        1 / COALESCE(_sample_rate, 1) AS weight
     FROM events
     WHERE
         customer = $customer
@@ -31,6 +33,7 @@ measured AS (
     SELECT
         tool,
         failed,
+        weight,
         CASE WHEN latency_ms BETWEEN 0 AND 1e12 THEN latency_ms END AS latency_ms
     FROM calls
     WHERE $tool = '' OR tool = $tool
@@ -38,9 +41,9 @@ measured AS (
 
 SELECT
     tool,
-    COUNT(*) AS calls,
+    CAST(ROUND(SUM(weight)) AS BIGINT) AS calls,
     COUNT(*) FILTER (WHERE failed) AS failed,
-    ROUND(COUNT(*) FILTER (WHERE failed) / COUNT(*), 4) AS failed_share,
+    ROUND(COUNT(*) FILTER (WHERE failed) / SUM(weight), 4) AS failed_share,
     MEDIAN(latency_ms) AS median_ms,
     QUANTILE_CONT(latency_ms, 0.95) AS p95_ms,
     MAX(latency_ms) AS max_ms
