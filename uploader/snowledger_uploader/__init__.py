@@ -11,6 +11,7 @@ connection of its own to the same DuckDB instance, so neither waits for the othe
 from ._artifacts import Artifacts
 from ._back_end import check_warehouse
 from ._batch import FormedBatch, content_id, form_batch
+from ._breaker import Breaker
 from ._budget import Budget
 from ._config import UploaderConfig
 from ._contexts import Contexts
@@ -21,6 +22,7 @@ from ._errors import (
     AuthenticationNeededError,
     BatchTooLargeError,
     LockLostError,
+    MonitorError,
     QueryFailedError,
     RowsRejectedError,
     UploaderError,
@@ -42,6 +44,7 @@ __all__ = [
     "AuthenticationNeededError",
     "Batch",
     "BatchTooLargeError",
+    "Breaker",
     "Budget",
     "Contexts",
     "Delivery",
@@ -50,6 +53,7 @@ __all__ = [
     "DuckDBWarehouse",
     "FormedBatch",
     "LockLostError",
+    "MonitorError",
     "OwnEvents",
     "Query",
     "QueryAnswer",

@@ -35,11 +35,11 @@ class FormedBatch(NamedTuple):
     batch: Batch
     segments: tuple[SealedSegment, ...]
     letters: tuple[DeadLetter, ...]
-    """What was damaged; it is not in the batch."""
+    """What is damaged or of an unknown version; it is not in the batch."""
     scratch: tuple[Path, ...]
     """Files to delete with the segments."""
-    unreadable: tuple[SealedSegment, ...]
-    """Segments that were passed over; they stay where they are."""
+    unreadable: tuple[tuple[SealedSegment, OSError | QueueError], ...]
+    """Segments that were passed over, and why; they stay where they are."""
 
 
 def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, max_files: int) -> FormedBatch:
@@ -55,7 +55,7 @@ def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, 
     taken: list[SealedSegment] = []
     letters: list[DeadLetter] = []
     digests: list[bytes] = []
-    unreadable: list[SealedSegment] = []
+    unreadable: list[tuple[SealedSegment, OSError | QueueError]] = []
     events = size = 0
     for segment in segments:
         if len(taken) == max_files:
@@ -66,7 +66,7 @@ def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, 
             verified = verify_segment(spool, segment)
         except (OSError, QueueError) as error:
             log.error("cannot read %s, left where it is: %s", segment.path.name, error)  # noqa: TRY400
-            unreadable.append(segment)
+            unreadable.append((segment, error))
             continue
         if verified.missing:
             reason = f"{verified.missing} lines less than when the segment was sealed: its end is gone"
@@ -74,7 +74,7 @@ def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, 
         path, digest, length = segment.path, verified.sha256, verified.size
         if verified.damaged:
             letters += [
-                dead_letter("damaged", found.reason, segment.path.name, found.offset, found.line)
+                dead_letter(found.error_class, found.reason, segment.path.name, found.offset, found.line)
                 for found in verified.damaged
             ]
             lines = [Line(segment.path.name, offset, line) for offset, line in intact_lines(spool, segment)]

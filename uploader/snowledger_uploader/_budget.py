@@ -20,7 +20,8 @@ CREDITS_PER_S = 1 / 3600
 """What a warehouse of size XS uses while it runs. DuckDB costs nothing: there the seconds for which queries ran stand
 in for it, so the limit bounds how much of this machine they get."""
 
-_WINDOW = timedelta(hours=1)
+WINDOW = timedelta(hours=1)
+"""Over which what queries used is added up."""
 
 _LOOK_S = 1.0
 """How often the hour's queries are added up: some microseconds for each of them."""
@@ -54,7 +55,7 @@ class Budget:
         if not switch.on and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_S
             now = datetime.now(UTC)
-            since = max(timestamp(now - _WINDOW), switch.since or "")
+            since = max(timestamp(now - WINDOW), switch.since or "")
             spent_s = self._tickets.spent(since, timestamp(now))
             if spent_s * CREDITS_PER_S > self._limit:
                 switch = self._turn_on(spent_s, timestamp(now))

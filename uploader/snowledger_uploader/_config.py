@@ -33,5 +33,7 @@ class UploaderConfig:
     """The user's query templates."""
     limits: QueryLimits = field(default_factory=QueryLimits)
     """Of queries."""
+    monitor: tuple[str, int] | None = None
+    """Host and port where the uploader shows how it goes; None: nowhere."""
     notify_socket: str | None = None
     """Where the service manager listens (``NOTIFY_SOCKET``); None: nowhere."""

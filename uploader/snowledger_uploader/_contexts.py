@@ -23,11 +23,12 @@ from snowledger_queue import (
     timestamp,
 )
 
+from ._breaker import Breaker
 from ._errors import UploaderError, UploadStoppedError
 from ._own_events import OwnEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from snowledger_queue import Changes, Origin, Spool
 
@@ -61,7 +62,13 @@ class Contexts:
     """Folds what is new in the warehouse into ``state.db``. One task uses it at a time."""
 
     def __init__(
-        self, spool: Spool, warehouse: Warehouse, origin: Origin, stop: anyio.Event, interval_s: float | None
+        self,
+        spool: Spool,
+        warehouse: Warehouse,
+        origin: Origin,
+        stop: anyio.Event,
+        interval_s: float | None,
+        breaker: Breaker | None = None,
     ) -> None:
         """``stop`` ends a long refresh early; ``interval_s`` is how often ``due`` asks for one, None for never."""
         self._spool = spool
@@ -69,6 +76,7 @@ class Contexts:
         self._origin = origin
         self._stop = stop
         self._interval_s = interval_s
+        self._breaker = breaker or Breaker()
         self._store: ContextStore | None = None
         self.events = OwnEvents(spool)
         """Where it logs what it did."""
@@ -78,6 +86,9 @@ class Contexts:
         self.failure: Exception | None = None
         """Why the last refresh failed; the next one does what it left."""
         self._failures = 0
+        self.partly: Callable[[], Sequence[str]] = tuple
+        """Stems of queued segments of which some events are in the warehouse. They count as covered, so that nothing
+        counts twice: what is not loaded of them is not in the contexts until it is."""
 
     @property
     def problem(self) -> str | None:
@@ -91,6 +102,8 @@ class Contexts:
 
     def due(self) -> str | None:
         """The reason for which an idle uploader should refresh now; None when there is none. Takes microseconds."""
+        if not self._breaker.ready():
+            return None  # who asked for it is served when the warehouse is back
         if self._requested():
             return "request"
         waited_s = time.monotonic() - self._refreshed_at
@@ -102,8 +115,8 @@ class Contexts:
         overdue = self._interval_s is not None and waited_s >= self._interval_s and live_servers(self._spool) > 0
         return "interval" if first or overdue else None
 
-    async def refresh(self, reason: str, drained: Sequence[str] = ()) -> None:
-        """Fold what is new; ``drained`` are the stems of segments that it covers. Never raises.
+    async def refresh(self, reason: str, drained: Sequence[str] = (), *, own: bool = False) -> None:
+        """Fold what is new; ``drained`` are the stems of segments that it covers, ``own`` of own events. Never raises.
 
         What went wrong is logged and in ``problem``. A refresh that changed a context leaves an event
         ``cdesk.context_refreshed``, which goes with a later batch; as that is nobody's context, no further one follows.
@@ -111,7 +124,7 @@ class Contexts:
         self._requested()  # whoever asked before now is answered by this
         started = time.monotonic()
         try:
-            folded, rebuilt = await self._catch_up(reason, drained)
+            folded, rebuilt = await self._catch_up(reason, drained, own=own)
         except Exception as error:  # whatever it is, events must be loaded
             expected = isinstance(error, (QueueError, UploaderError, OSError))
             if self.problem != str(error):
@@ -136,17 +149,19 @@ class Contexts:
             with anyio.CancelScope(shield=True), suppress(StateError):
                 await to_thread.run_sync(store.close)
 
-    async def _catch_up(self, reason: str, drained: Sequence[str]) -> _Refreshed:
+    async def _catch_up(self, reason: str, drained: Sequence[str], *, own: bool) -> _Refreshed:
         """Fold all that is new. A damaged ``state.db`` is made anew, once."""
         try:
-            return await self._fold_new(reason, drained)
+            with self._breaker.attempt(own=own) as answered:
+                return await self._fold_new(reason, drained, answered)
         except StateError as error:
             await self.close()
             if error.transient:
                 raise
-        return await self._fold_new("rebuild", drained)
+        with self._breaker.attempt(own=own) as answered:
+            return await self._fold_new("rebuild", drained, answered)
 
-    async def _fold_new(self, reason: str, drained: Sequence[str]) -> _Refreshed:
+    async def _fold_new(self, reason: str, drained: Sequence[str], answered: Callable[[], None]) -> _Refreshed:
         as_of = timestamp(datetime.now(UTC))
         await self._warehouse.open()
         # The contexts of a new ledger are not rebuilt by its first load.
@@ -157,8 +172,10 @@ class Contexts:
         said_at = time.monotonic()
         while True:
             changes = await self._warehouse.changes(cursor)
+            answered()
+            covered = (*drained, *self.partly())
             rebuilt = rebuilt or changes.reset
-            work = partial(_fold, store, cursor, changes, as_of, drained)
+            work = partial(_fold, store, cursor, changes, as_of, covered)
             total = _sum(total, await to_thread.run_sync(work))
             cursor = changes.cursor
             if not changes.more:

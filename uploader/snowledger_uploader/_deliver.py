@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 from typing import TYPE_CHECKING
 
 import anyio
 
+from ._breaker import CLOSED, Breaker
 from ._errors import UploaderError, UploadStoppedError
 
 if TYPE_CHECKING:
@@ -17,24 +17,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_WAIT_S = 0.05
-"""A DuckDB file is typically held by another program for one short query."""
-
-MAX_WAIT_S = 15.0
-"""A warehouse that comes back is noticed within this time."""
-
 
 class Delivery:
     """Brings batches into the warehouse, whatever it takes, until told to stop."""
 
-    def __init__(self, warehouse: Warehouse, stop: anyio.Event, on_problem: Callable[[UploaderError], None]) -> None:
-        """``on_problem`` hears for what a batch is waiting, at every failed attempt."""
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        stop: anyio.Event,
+        on_problem: Callable[[UploaderError], None],
+        breaker: Breaker | None = None,
+    ) -> None:
+        """``on_problem`` hears for what a batch is waiting, at every failure; ``breaker`` spaces the attempts."""
         self._warehouse = warehouse
         self._stop = stop
         self._on_problem = on_problem
+        self._breaker = breaker or Breaker()
 
-    async def deliver(self, batch: Batch, give_up_after_s: float | None) -> Receipt:
+    async def deliver(self, batch: Batch, give_up_after_s: float | None, *, own: bool = False) -> Receipt:
         """Load the batch and confirm its receipt; retry what may pass by itself, for ever or for a time.
+
+        ``own`` says that all its events are the uploader's own.
 
         Raises:
             RowsRejectedError: a row is bad; nothing was loaded.
@@ -43,25 +46,33 @@ class Delivery:
         """
         started = anyio.current_time()
         attempt = 0
+        failure: UploaderError | None = None
         while True:
+            while (wait := self._breaker.wait_s()) > 0:
+                if failure is None:  # somebody else's
+                    failure = self._breaker.away()
+                    self._on_problem(failure)
+                if give_up_after_s is not None and anyio.current_time() + wait - started > give_up_after_s:
+                    raise failure
+                with anyio.move_on_after(wait):
+                    await self._stop.wait()
+                if self._stop.is_set():
+                    message = f"stopped before batch {batch.batch_id[:8]} was confirmed"
+                    raise UploadStoppedError(message)
             try:
-                return await self._attempt(batch, retried=attempt > 0)
+                with self._breaker.attempt(own=own, load=True):
+                    return await self._attempt(batch, retried=attempt > 0)
             except UploaderError as error:
                 await self._warehouse.close()
                 if not error.transient:
                     raise
-                attempt += 1
-                # The exponent is bounded: after some hours 2**attempt would no longer fit into a float.
-                wait = min(FIRST_WAIT_S * 2 ** min(attempt, 20), MAX_WAIT_S) * random.uniform(0.5, 1)  # noqa: S311
-                if give_up_after_s is not None and anyio.current_time() + wait - started > give_up_after_s:
-                    raise
-                self._on_problem(error)
-                log.warning("batch %.8s waits %.2f s (attempt %d): %s", batch.batch_id, wait, attempt, error)
-            with anyio.move_on_after(wait):
-                await self._stop.wait()
-            if self._stop.is_set():
-                message = f"stopped before batch {batch.batch_id[:8]} was confirmed"
-                raise UploadStoppedError(message)
+                failure = error
+            attempt += 1
+            self._on_problem(failure)
+            wait = self._breaker.wait_s()
+            # Of an outage the log has the beginning and the end.
+            level = logging.WARNING if self._breaker.state == CLOSED else logging.DEBUG
+            log.log(level, "batch %.8s waits %.2f s (attempt %d): %s", batch.batch_id, wait, attempt, failure)
 
     async def _attempt(self, batch: Batch, *, retried: bool) -> Receipt:
         await self._warehouse.open()

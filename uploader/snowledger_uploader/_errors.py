@@ -31,6 +31,10 @@ class BatchTooLargeError(UploaderError):
     """The warehouse has not enough memory for the batch, and nothing of it was loaded; a smaller one may fit."""
 
 
+class MonitorError(UploaderError):
+    """The address on which the uploader shall show how it goes cannot be used."""
+
+
 class LockLostError(UploaderError):
     """The uploader's lock file was deleted or replaced, so a second uploader could start; this one must end.
 

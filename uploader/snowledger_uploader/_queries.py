@@ -6,10 +6,8 @@ Whatever happens to a query, it must neither keep events from being loaded nor l
 from __future__ import annotations
 
 import logging
-import random
 import shutil
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,13 +16,15 @@ import anyio
 import orjson
 from anyio import to_thread
 
-from snowledger_queue import QueryResult, QueueError, RunnerTickets, StateError, timestamp
+from snowledger_queue import QueryResult, QueueError, RunnerTickets, StateError, correlated, timestamp
 
 from ._artifacts import Artifacts
+from ._breaker import CLOSED, Breaker
 from ._budget import Budget
 from ._errors import UploaderError
 from ._prepare import Preparation
 from ._query_events import End, completed, executed
+from ._running_query import Running
 from ._samples import sample_json
 
 if TYPE_CHECKING:
@@ -50,29 +50,6 @@ PROGRESS_S = 0.25
 STATE_RETRY_S = 1.0
 """How soon a ``state.db`` that cannot be used is tried again."""
 
-FIRST_WAIT_S, MAX_WAIT_S = 0.05, 1.0
-"""Pauses between attempts while the warehouse is locked, most often by a short query of another program."""
-
-
-@dataclass(slots=True)
-class _Running:
-    """A query that runs."""
-
-    ticket: Ticket
-    scope: anyio.CancelScope
-    begun: float = field(default_factory=time.monotonic)
-    rows: int = 0
-    cancelled: bool = False
-    """Somebody wants it to end."""
-    problem: str | None = None
-    """Why the warehouse cannot be asked at the moment."""
-    logged: bool = False
-    """Its end is in the queue."""
-
-    def watch(self, rows: int, _bytes: int) -> None:
-        self.rows = rows
-        self.problem = None  # it is being asked, and not just tried whether it can be
-
 
 class _Look(NamedTuple):
     """What a look at the tickets brought."""
@@ -95,6 +72,7 @@ class QueryRunner:
         limits: QueryLimits,
         templates_dir: Path | None = None,
         database: str | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         """``templates_dir`` and ``database`` as ``Preparation``."""
         self._spool = spool
@@ -102,11 +80,16 @@ class QueryRunner:
         self._events = events
         self._origin = origin
         self._limits = limits
+        self._breaker = breaker or Breaker()
         self._tickets = RunnerTickets(spool)
         self._preparation = Preparation(templates_dir, database, limits)
         self._artifacts = Artifacts(spool, self._tickets, limits.artifact_max_age_days, limits.artifact_max_bytes)
         self._budget = Budget(self._tickets, events, origin, limits.credits_per_hour)
-        self._running: dict[str, _Running] = {}
+        self.on_end: Callable[[str, float], None] = lambda _status, _seconds: None
+        """Hears how each run of a query ended (see ``End``), and for how many seconds it had run."""
+        self._running: dict[str, Running] = {}
+        self._begun: set[tuple[str, int]] = set()
+        """Runs whose beginning is logged: one that is put back, as it was the probe, begins again and again."""
         self._recovered = False
         self._drained = False
         self._seen: Hashable = None
@@ -121,7 +104,7 @@ class QueryRunner:
             return None
         if self._problem is not None or self._leaving:
             return "no ticket can be run"  # so nobody should wait for it
-        return self._seen if self._drained and self._seen == self._tickets.mark() else None
+        return self._seen if self._drained and self._seen == (self._tickets.mark(), self._breaker.ready()) else None
 
     async def run(self, *, check: bool = True) -> None:
         """Run until cancelled; what runs then goes back into the queue. ``check`` logs which templates are bad."""
@@ -144,7 +127,7 @@ class QueryRunner:
             self._tickets.close()
 
     async def _tick(self, tasks: TaskGroup) -> None:
-        now, mark = time.monotonic(), self._tickets.mark()
+        now, mark = time.monotonic(), (self._tickets.mark(), self._breaker.ready())
         if self._problem is None:
             due = mark != self._seen or (self._running and now - self._told_at >= PROGRESS_S)
         else:
@@ -152,26 +135,33 @@ class QueryRunner:
         if not due:
             return
         self._seen = mark
-        look = await to_thread.run_sync(self._look)
+        look = await to_thread.run_sync(self._look, self._places())
         self._drained = look.drained
         for ticket in look.claimed:
             scope = anyio.CancelScope(deadline=anyio.current_time() + self._limits.time_limit_s)
-            running = self._running[ticket.ticket_id] = _Running(ticket, scope)
+            running = self._running[ticket.ticket_id] = Running(ticket, scope)
             tasks.start_soon(self._run, running, name=f"query {ticket.ticket_id[:8]}")
         for ticket_id in look.cancel & self._running.keys():
             self._running[ticket_id].cancelled = True
             self._running[ticket_id].scope.cancel()
 
-    async def _run(self, running: _Running) -> None:
-        end: End | None = None
-        try:
-            with running.scope:
-                end = await self._answered(running)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._settle(running, end or self._cut_short(running))
+    def _places(self) -> int:
+        """How many queries may run at once: one when it will be the probe, none while the warehouse is away."""
+        if self._breaker.state == CLOSED:
+            return self._limits.concurrency
+        return int(self._breaker.ready())
 
-    def _cut_short(self, running: _Running) -> End:
+    async def _run(self, running: Running) -> None:
+        end: End | None = None
+        with correlated(running.ticket.query_tag):
+            try:
+                with running.scope:
+                    end = await self._answered(running)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._settle(running, end or self._cut_short(running))
+
+    def _cut_short(self, running: Running) -> End:
         if running.cancelled:
             return End("cancelled")
         if not running.scope.cancelled_caught:
@@ -179,11 +169,15 @@ class QueryRunner:
         why = "" if running.problem is None else f"; until then the warehouse could not be asked: {running.problem}"
         return End("failed", f"stopped after {self._limits.time_limit_s:g} s, the time limit of a query{why}")
 
-    async def _answered(self, running: _Running) -> End:
+    async def _answered(self, running: Running) -> End:
         ticket = running.ticket
         try:
-            await to_thread.run_sync(self._put, partial(executed, self._origin, ticket))
+            if (ticket.ticket_id, ticket.attempts) not in self._begun:
+                self._begun.add((ticket.ticket_id, ticket.attempts))
+                await to_thread.run_sync(self._put, partial(executed, self._origin, ticket))
             answer = await self._ask(running)
+            if answer is None:
+                return End("released")
             return await to_thread.run_sync(self._kept, ticket, answer)
         except UploaderError as error:
             return End("failed", str(error))
@@ -194,24 +188,26 @@ class QueryRunner:
             log.exception("ticket %s failed", ticket.ticket_id)
             return End("failed", "an error in the uploader; its log says more")
 
-    async def _ask(self, running: _Running) -> QueryAnswer:
-        """Ask the warehouse, again and again while it is away. Raises ``UploaderError``."""
+    async def _ask(self, running: Running) -> QueryAnswer | None:
+        """Ask the warehouse, again after a failure; None once the breaker has opened. Raises ``UploaderError``."""
         folder = self._folder(running.ticket)
         query = await to_thread.run_sync(self._preparation.query, running.ticket, folder)
-        wait = FIRST_WAIT_S
-        while True:
+        while self._breaker.ready():
             try:
-                return await self._warehouse.query(query, running.watch)
+                with self._breaker.attempt() as answered:
+                    return await self._warehouse.query(query, running.watcher(answered))
             except UploaderError as error:
                 if not error.transient:
                     raise
                 running.problem = str(error)
-                log.warning("ticket %s waits: %s", running.ticket.ticket_id, error)
+                level = logging.WARNING if self._breaker.state == CLOSED else logging.DEBUG
+                log.log(level, "ticket %s waits: %s", running.ticket.ticket_id, error)
             await to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
-            await anyio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
-            wait = min(wait * 2, MAX_WAIT_S)
+            if self._breaker.state == CLOSED:
+                await anyio.sleep(max(TICK_S, self._breaker.wait_s()))
+        return None
 
-    async def _settle(self, running: _Running, end: End) -> None:
+    async def _settle(self, running: Running, end: End) -> None:
         """Finish the ticket, however long ``state.db`` cannot be written; until the uploader ends."""
         ticket_id = running.ticket.ticket_id
         while True:
@@ -224,13 +220,16 @@ class QueryRunner:
                     break
             await anyio.sleep(STATE_RETRY_S)
         del self._running[ticket_id]
+        self.on_end(end.status, time.monotonic() - running.begun)
+        if end.status != "released":
+            self._begun.discard((ticket_id, running.ticket.attempts))
         self._seen = None  # there is room for another one
         if end.result is not None:
             self._artifacts.added(end.result.bytes)
 
     # What follows is blocking and runs in a worker thread.
 
-    def _look(self) -> _Look:
+    def _look(self, places: int) -> _Look:
         look = _Look([], set(), drained=True)
         running = list(self._running.values())
         own = {one.ticket.ticket_id for one in running}
@@ -245,14 +244,15 @@ class QueryRunner:
                     self._tickets.progress(one.ticket.ticket_id, one.rows)
             if running:
                 look.cancel.update(self._tickets.cancel_requests())
-            free = self._limits.concurrency - len(running) if may_run else 0
+            free = places - len(running) if may_run else 0
             while len(look.claimed) < free:
                 ticket = self._tickets.claim(_now())
                 if ticket is None:
                     break
                 look.claimed.append(ticket)
             else:
-                look = look._replace(drained=free == 0 and not running)
+                # While the kill switch is on nobody should wait for what is queued.
+                look = look._replace(drained=not running and not (may_run and self._tickets.any_queued()))
             self._problem = None
         except StateError as error:
             if self._problem != str(error):
@@ -271,7 +271,7 @@ class QueryRunner:
         result = QueryResult(columns, sample, answer.rows, answer.bytes, answer.truncated, artifact=True)
         return End("succeeded", result=result, path=path)
 
-    def _finish(self, running: _Running, end: End) -> None:
+    def _finish(self, running: Running, end: End) -> None:
         """Log the end, and then tell it. Raises ``StateError``; the next call does the rest."""
         ticket = running.ticket
         shutil.rmtree(self._folder(ticket), ignore_errors=True)

@@ -45,6 +45,8 @@ class ResultFile:
     """The file of one result: ``copy`` and ``finish`` for one thread, the rest for another."""
 
     def __init__(self, request: Query) -> None:
+        self.begun = False
+        """Whether the warehouse has been reached: to find a file locked may take longer than a look at the result."""
         self.ended = False
         """Whether nothing is to be interrupted any more."""
         self._request = request
@@ -63,6 +65,7 @@ class ResultFile:
 
     def copy(self, cursor: duckdb.DuckDBPyConnection, statement: str, bound: Mapping[str, object]) -> None:
         """Write what the statement gives into further parts, until there are enough bytes. Raises ``duckdb.Error``."""
+        self.begun = True
         self._connection = cursor
         self._meter = self._meter or cursor.cursor()
         self._parts.mkdir(exist_ok=True)
@@ -209,7 +212,8 @@ async def _attend(
     try:
         while True:
             await anyio.sleep(LOOK_S)
-            watch(*await to_thread.run_sync(file.look))
+            if file.begun:
+                watch(*await to_thread.run_sync(file.look))
     finally:
         with anyio.move_on_after(patience_s, shield=True):
             while not file.ended:

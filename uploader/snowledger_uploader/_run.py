@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import sys
 import time
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import to_thread
 
 from snowledger_queue import (
-    BatchStatus,
+    Notifier,
     ProcessLock,
     Spool,
     UploaderStatus,
     live_servers,
     open_spool,
-    read_uploader_status,
-    timestamp,
-    write_uploader_status,
 )
 
 from ._back_end import make_origin, make_warehouse, private_files
+from ._breaker import MAX_FILE_PAUSE_S, MAX_PAUSE_S, Breaker
+from ._breaker_events import BreakerEvents
 from ._config import UploaderConfig
 from ._contexts import Contexts
 from ._deliver import Delivery
-from ._drain import Drain, DrainedBatch
+from ._drain import Drain
+from ._drift import DriftAlert
 from ._errors import (
     AuthenticationNeededError,
     LockLostError,
@@ -39,8 +37,9 @@ from ._errors import (
     WarehouseRefusedError,
     WarehouseUnavailableError,
 )
-from ._notify import Notifier
+from ._observed import Observed
 from ._queries import QueryRunner
+from ._status_board import StatusBoard
 from ._watched import WatchedWarehouse
 
 if TYPE_CHECKING:
@@ -63,8 +62,9 @@ daemon forms the batch anew, for one of its files may be what is wrong."""
 RETRY_S = 15.0
 """How often the daemon tries again what only an operator can mend. (The warehouse spaces refused logins further.)"""
 
-LOGIN_NEEDED = "authentication needed"
-"""The state of an uploader whose credentials the warehouse does not accept."""
+DISK_RETRY_S = 2.0
+"""How often the daemon tries again to keep dead letters or to delete segments where the disk refuses, for it is full
+for one; what is loaded again meanwhile is known by its ids."""
 
 
 def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = None) -> UploaderStatus:
@@ -85,7 +85,9 @@ def run(config: UploaderConfig, progress: Callable[[int, int], None] | None = No
         try:
             shutil.rmtree(spool.work)
             spool.work.mkdir(exist_ok=True)  # whoever opens the spool at this moment makes it as well
-            return anyio.run(_Uploader(config, spool, lock, progress).run)
+            uploader = _Uploader(config, spool, lock, progress)
+            with uploader.observed.shown():
+                return anyio.run(uploader.run)
         finally:
             lock.release()
 
@@ -106,25 +108,31 @@ class _Uploader:
         self._progress = progress
         self._stop = anyio.Event()
         self._started_s = time.time()
-        before = read_uploader_status(spool)
-        last_batch = None if before is None else before.last_batch
-        self._status = UploaderStatus(pid=os.getpid(), state="starting", updated_at="", last_batch=last_batch)
         origin = make_origin(config)
+        self._origin = origin
         self._notifier = Notifier(config.notify_socket)
+        self.observed = Observed(config, spool, lambda: self._board.status)
         # By the writer of the uploader's other events, none of which are counted as loaded.
         warehouse = make_warehouse(
             config, spool, origin, lambda ran: self._contexts.events.schema_applied(origin, "duckdb", ran)
         )
         self._warehouse = WatchedWarehouse(warehouse, self._notifier.progressed)
-        self._contexts = Contexts(spool, self._warehouse, origin, self._stop, config.refresh_interval_s)
+        self._breaker = Breaker(MAX_FILE_PAUSE_S if config.snowflake is None else MAX_PAUSE_S)
+        self._contexts = Contexts(spool, self._warehouse, origin, self._stop, config.refresh_interval_s, self._breaker)
+        self._board = StatusBoard(spool, self._contexts, self._breaker, self._notifier)
+        self._breaker_events = BreakerEvents(self._breaker, self._contexts.events, origin)
+        self._breaker.on_change = self._breaker_changed
         self._queries = QueryRunner(
             *(spool, self._warehouse, self._contexts.events, origin, config.limits),
             *(config.templates_dir, config.duckdb_path.stem if config.snowflake is None else None),
+            self._breaker,
         )
+        self._queries.on_end = self.observed.query_ended
 
     async def run(self) -> UploaderStatus:
-        delivery = Delivery(self._warehouse, self._stop, self._waits)
-        drain = Drain(self._spool, self._warehouse, delivery, GIVE_UP_S, self._contexts)
+        delivery = Delivery(self._warehouse, self._stop, self._board.waits, self._breaker)
+        alert = DriftAlert(self._contexts.events, self._origin)
+        drain = Drain(self._spool, self._warehouse, delivery, GIVE_UP_S, self._contexts, alert)
         failure: UploaderError | OSError | None = None
         finished = False
         querying = anyio.CancelScope()
@@ -146,10 +154,11 @@ class _Uploader:
             failure = UploadStoppedError("stopped; what is not loaded yet is still in the queue")
         await self._warehouse.close()
         await self._contexts.close()
-        self._set(state="stopped", problem=self._status.problem if failure is None else str(failure))
+        await to_thread.run_sync(self._breaker_events.put)
+        self._board.stopped(failure)
         if failure is not None:
             raise failure
-        return self._status
+        return self._board.status
 
     async def _work(self, drain: Drain, querying: anyio.CancelScope) -> None:
         """Load, and run queries meanwhile."""
@@ -169,7 +178,8 @@ class _Uploader:
     async def _open(self) -> None:
         """Find out whether the warehouse can be used at all; that it cannot be now is no obstacle."""
         try:
-            await self._warehouse.open()
+            with self._breaker.attempt():
+                await self._warehouse.open()
         except WarehouseUnavailableError as error:
             log.warning("%s", error)
         except UploaderError as error:
@@ -179,9 +189,9 @@ class _Uploader:
             if self._config.once or (isinstance(error, WarehouseRefusedError) and not login):
                 raise
             log.error("%s", error)  # noqa: TRY400 - an operator's line
-            self._waits(error)
+            self._board.waits(error)
             return
-        self._set(state="idle")
+        self._board.idle()
 
     async def _run_queries(self, scope: anyio.CancelScope) -> None:
         """Never raises: without queries, events are still loaded."""
@@ -197,6 +207,7 @@ class _Uploader:
             if not self._lock.held():
                 message = f"{self._spool.uploader_lock} is gone; stopping before a second uploader starts"
                 raise LockLostError(message)
+            await to_thread.run_sync(self._breaker_events.put)
             # Before the queue: a query that ends leaves events there.
             quiet = self._queries.quiet()
             segments = await drain.waiting()
@@ -214,9 +225,11 @@ class _Uploader:
                 await self._contexts.refresh(reason)
                 continue
             await self._warehouse.rest()
-            self._rests(drain.problem())
+            self._board.rests(drain.problem())
             asked = quiet is None or quiet != self._queries.quiet()
-            if self._config.once and not asked:
+            if self._config.once and (not asked or self._breaker.away_s() >= GIVE_UP_S):
+                if asked:
+                    raise self._breaker.away()
                 return
             # Another look at the queue, which finds what the last server sealed before it went.
             unused = self._config.exit_when_unused and not live_servers(self._spool) and not drain.has_writers()
@@ -228,46 +241,47 @@ class _Uploader:
     def _collects(self, segments: Sequence[SealedSegment]) -> bool:
         """Whether the segments shall wait for others: they are few, and young enough.
 
-        What an earlier process left has waited: whoever started this one may ask for it.
+        What an earlier process left has waited: whoever started this one may ask for it. How long what is named after
+        a time to come has waited (the clock was set back) nobody knows, so it has waited long enough.
         """
         oldest_s = min(segment.name.opened_ms for segment in segments) / 1000
-        if self._config.once or time.time() - oldest_s >= self._config.batch_age_s or oldest_s < self._started_s:
+        young = 0 <= time.time() - oldest_s < self._config.batch_age_s
+        if self._config.once or not young or oldest_s < self._started_s:
             return False
         if self._config.exit_when_unused and not live_servers(self._spool):
             return False
         size = sum(self._spool.filesystem.size(segment.path) for segment in segments)
         return size < self._warehouse.batch_bytes
 
-    def _rests(self, problem: str | None) -> None:
-        """Say that there is nothing to do, unless the warehouse has to be made accessible first."""
-        failure = self._contexts.failure
-        if isinstance(failure, AuthenticationNeededError):
-            state, problem = LOGIN_NEEDED, str(failure)
-        else:
-            state = "idle"
-        if self._status != self._current(state=state, problem=problem):
-            self._set(state=state, problem=problem)
-
     async def _drain(self, drain: Drain, segments: Sequence[SealedSegment]) -> None:
-        # Who has to log in stays told so while it is tried.
-        if self._status.state not in {"loading", LOGIN_NEEDED}:
-            self._set(state="loading")
+        self._board.loads()
         try:
             drained = await drain.drain_batch(segments)
+        except OSError as error:
+            if self._config.once:
+                raise
+            message = f"what was loaded cannot leave the queue: {error}"
+            log.error("%s", message)  # noqa: TRY400 - an operator's line
+            self._board.waits(UploaderError(message))
+            with anyio.move_on_after(DISK_RETRY_S):
+                await self._stop.wait()
+            return
         except UploaderError as error:
             if self._config.once or isinstance(error, UploadStoppedError):
                 raise
             log.error("%s", error)  # noqa: TRY400 - an operator's line
-            self._waits(error)
+            self._board.waits(error)
             if not error.transient:
                 with anyio.move_on_after(RETRY_S):
                     await self._stop.wait()
             return
         if drained.events or drained.dead_letters:
-            self._count(drained)
+            self._board.count(drained)
+            self.observed.loaded(drained)
         if self._progress is not None:
             ahead = sum(segment.events for segment in self._spool.sealed_segments())
-            self._progress(self._status.events, self._status.events + ahead)
+            done = self._board.status.events
+            self._progress(done, done + ahead)
 
     async def _watch_signals(self, scope: anyio.CancelScope, querying: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -281,51 +295,6 @@ class _Uploader:
                 querying.cancel()  # they go back into the queue
                 scope.deadline = anyio.current_time() + STOP_S
 
-    def _waits(self, error: UploaderError) -> None:
-        login = isinstance(error, AuthenticationNeededError)
-        self._set(state=LOGIN_NEEDED if login else "waiting", problem=str(error))
-
-    def _count(self, drained: DrainedBatch) -> None:
-        status = self._status
-        last = BatchStatus(
-            drained.batch_id,
-            drained.events,
-            drained.inserted,
-            timestamp(datetime.now(UTC)),
-            round(drained.seconds, 3),
-            round(drained.lag_s, 3),
-        )
-        log.info(
-            "batch %.8s: %d events, %d new, %d dead letters, %.2f s, lag %.2f s",
-            *(drained.batch_id, drained.events, drained.inserted),
-            *(drained.dead_letters, drained.seconds, drained.lag_s),
-        )
-        self._set(
-            state="loading",
-            problem=None,
-            batches=status.batches + 1,
-            events=status.events + drained.events,
-            inserted=status.inserted + drained.inserted,
-            dead_letters=status.dead_letters + drained.dead_letters,
-            last_batch=last,
-        )
-
-    def _set(self, **changes: object) -> None:
-        """Change the status and show it; a status that cannot be written must not stop the drain."""
-        self._status = self._current(updated_at=timestamp(datetime.now(UTC)), **changes)
-        self._notifier.tell(STATUS=_summary(self._status))
-        try:
-            write_uploader_status(self._spool, self._status)
-        except OSError as error:
-            log.warning("cannot write %s: %s", self._spool.uploader_status, error)
-
-    def _current(self, **changes: object) -> UploaderStatus:
-        contexts = {"contexts_as_of": self._contexts.as_of, "contexts_problem": self._contexts.problem}
-        return replace(self._status, **contexts, **changes)  # type: ignore[arg-type]
-
-
-def _summary(status: UploaderStatus) -> str:
-    """The status for people, in one line."""
-    if status.problem is not None:
-        return f"{status.state}: {status.problem}"
-    return f"{status.state}; {status.events:,} events in {status.batches:,} batches since the start"
+    def _breaker_changed(self) -> None:
+        self._breaker_events.changed()
+        self._board.refresh()

@@ -29,6 +29,11 @@ class Batch(NamedTuple):
     """Bytes in the files."""
 
 
+def batch_tag(batch_id: str) -> str:
+    """By which logs and the warehouse's history name a batch: ``cdesk_`` and the first 8 digits of its id."""
+    return f"cdesk_{batch_id[:8]}"
+
+
 class Receipt(NamedTuple):
     """The warehouse's word that a batch is in, exactly once."""
 

@@ -3,6 +3,10 @@
 The file goes to the stage and from there into a temporary table, which nobody else sees and which is empty whatever
 happened before. Then one transaction inserts the ids that ``_INGEST_IDS`` does not hold, and their events.
 
+Somebody may end that transaction meanwhile, and Snowflake need not say so: what follows is then in another one, which
+it begins by itself and where nothing of the batch is any more (see ``Session.connect``). So what each statement finds
+is compared with what the batch has, and the receipt goes in only with its own id.
+
 Column and object names are the contract's (``snowledger_ddl``); database and schema are the session's. Values are
 bound. What is pasted into a statement is hex.
 """
@@ -55,24 +59,23 @@ UNION ALL
 SELECT DISTINCT ?, ? FROM fresh
 """
 # The batch's rows in _INGEST_IDS are those of this transaction: had an earlier one loaded the batch, no id were new.
+# The receipt is an event like the others, so it is not there without them.
 # CURRENT_TIMESTAMP is one for the whole statement; the session's time zone is UTC.
 _INSERT_EVENTS = """
 INSERT INTO RAW_EVENTS (activity_id, payload, _batch_id, _loaded_at)
 WITH landed AS (
     SELECT payload:activity_id::VARCHAR AS activity_id, payload, payload:ts::VARCHAR AS ts FROM _LANDING
+    UNION ALL
+    SELECT ?, PARSE_JSON(?), ''
 ),
 first_of_each AS (
     SELECT landed.activity_id, landed.payload
     FROM landed INNER JOIN _INGEST_IDS AS ids ON landed.activity_id = ids.activity_id AND ids._batch_id = ?
     QUALIFY ROW_NUMBER() OVER (PARTITION BY landed.activity_id ORDER BY landed.ts) = 1
 )
-SELECT activity_id, payload, ?, CAST(CURRENT_TIMESTAMP() AS TIMESTAMP_NTZ)
-FROM (
-    SELECT activity_id, payload FROM first_of_each
-    UNION ALL
-    SELECT ?, PARSE_JSON(?)
-)
+SELECT activity_id, payload, ?, CAST(CURRENT_TIMESTAMP() AS TIMESTAMP_NTZ) FROM first_of_each
 """
+_COUNT_LANDED = "SELECT COUNT(*) FROM _LANDING"
 # Only the last day's partitions are read. A batch whose receipt is older is loaded again and finds all its ids known.
 _FIND_RECEIPT = """
 SELECT TO_JSON(payload) FROM RAW_EVENTS
@@ -87,6 +90,8 @@ For the time limit of an upload, which with those of the other statements is les
 LATE_S = 600.0
 """From the INSERT of events until COMMIT, by the clock on the wall, which goes on while a laptop sleeps. A batch that
 becomes visible later may be overlooked (``_changes.OVERLAP``), less some minutes for COMMIT itself."""
+
+_ENDED = "Snowflake: the load's transaction was ended from outside; nothing loaded"
 
 _ROWS_LOADED = 3
 """The place of ``rows_loaded`` in what COPY answers for a file."""
@@ -118,15 +123,20 @@ async def load(session: Session, batch: Batch, file: Path, folder: str, origin: 
     if inserted:
         event = receipt_event(batch, inserted, loaded_at, origin)
         line = event.line.decode().rstrip("\n")
-        values = [batch.batch_id, batch.batch_id, event.activity_id, line]
+        values = [event.activity_id, line, batch.batch_id, batch.batch_id]
         began = time.time()
         rows = (await session.run(_INSERT_EVENTS, values)).rowcount
+        if not rows:
+            raise WarehouseUnavailableError(_ENDED)
         if rows != ids.rowcount:
             message = f"Snowflake: {rows} events for {ids.rowcount} ids; nothing loaded"
             raise UploaderError(message)
         if time.time() - began > LATE_S:
             message = "the load was held up for too long; nothing loaded"
             raise WarehouseUnavailableError(message)
+    elif (await session.run(_COUNT_LANDED)).rows != [(batch.events,)]:
+        # "Nothing is new" is why the segments are deleted, so it must be said of all the events.
+        raise WarehouseUnavailableError(_ENDED)
     await session.run("COMMIT" if inserted else "ROLLBACK")
     return Receipt(batch.batch_id, batch.events, inserted, loaded_at)
 

@@ -45,8 +45,8 @@ class Login:
         # What the connector logs may hold statements and values; its errors say all that is needed.
         logging.getLogger("snowflake").propagate = False
 
-    async def session(self, tag: str, *, explain: Explain = load_error) -> Session:
-        """A new session. Raises as ``Session.connect``; for a while after a refused login, without another one."""
+    async def session(self, tag: str, *, autocommit: bool = True, explain: Explain = load_error) -> Session:
+        """A new session. See ``Session.connect``; for a while after a refused login it raises without another one."""
 
         def heard(error: Error) -> UploaderError:
             if not load_error(error, login=True).transient:
@@ -60,7 +60,7 @@ class Login:
             if not self._looked:
                 self._looked = True
                 await to_thread.run_sync(_warn_of_password, self._config.connection)
-            session = await Session.connect(self._config, tag, explain=heard)
+            session = await Session.connect(self._config, tag, autocommit=autocommit, explain=heard)
             self._refused = None
             return session
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from snowledger_uploader._warehouse import Query, QueryAnswer
 
+    from ._columns import Column
     from ._login import Login
-    from ._session import Column, Part, Session
+    from ._session import Part, Session
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.05, 0.25
 """Between looks at a running statement, each a request to Snowflake. The longest still tells progress several times a

@@ -18,6 +18,7 @@ import anyio
 
 from snowledger_uploader._errors import WarehouseUnavailableError
 
+from ._columns import ArrowStream, Column
 from ._errors import load_error
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from ._config import SnowflakeConfig
 
-    Part = Callable[[], Coroutine[Any, Any, "ArrowStream"]]
+    Part = Callable[[], Coroutine[Any, Any, ArrowStream]]
     """Fetches a part of a result."""
 
 T = TypeVar("T")
@@ -63,37 +64,6 @@ class Result(NamedTuple):
     query_id: str
 
 
-class Column(NamedTuple):
-    """A column of a result."""
-
-    name: str
-    type: str
-    """As Snowflake stores it: FIXED, REAL, TEXT, TIMESTAMP_NTZ …"""
-    precision: int
-    scale: int
-    """Digits after the point; of a time, of its seconds."""
-
-
-class ArrowStream:
-    """A part of a result as Arrow's C stream, for whatever takes ``__arrow_c_stream__``; may be read once.
-
-    The values are as Snowflake sends them: a number with a scale is an integer or decimal with the metadata ``scale``,
-    and a timestamp may be a struct of ``epoch`` and ``fraction``. Integers are as small as those of the part allow.
-    """
-
-    def __init__(self, pointer: int) -> None:
-        self._pointer = pointer
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The capsule of the Arrow PyCapsule interface."""
-        import ctypes
-
-        new = ctypes.pythonapi.PyCapsule_New
-        new.restype = ctypes.py_object
-        new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-        return new(self._pointer, b"arrow_array_stream", None)
-
-
 class Session:
     """One connection to Snowflake; one statement at a time.
 
@@ -107,9 +77,17 @@ class Session:
 
     @classmethod
     async def connect(
-        cls, config: SnowflakeConfig, tag: str, *, explain: Callable[[Error], UploaderError] = load_error
+        cls,
+        config: SnowflakeConfig,
+        tag: str,
+        *,
+        autocommit: bool = True,
+        explain: Callable[[Error], UploaderError] = load_error,
     ) -> Session:
         """Log in. ``explain`` makes our error of the connector's.
+
+        Without ``autocommit`` nothing is kept but by COMMIT, or by a statement that makes an object: when somebody ends
+        a transaction, a change that follows it begins another one, instead of being kept alone.
 
         Raises:
             AuthenticationNeededError: the credentials are not accepted.
@@ -131,7 +109,7 @@ class Session:
             secondary_roles="NONE",
             application="snowledger",
             paramstyle="qmark",
-            autocommit=True,
+            autocommit=autocommit,
             timezone="UTC",
             session_parameters={
                 "QUERY_TAG": tag,
@@ -158,6 +136,11 @@ class Session:
             await session.close()
             raise
         return session
+
+    @property
+    def number(self) -> int:
+        """By which SHOW TRANSACTIONS names it; not to be asked for after ``close``."""
+        return self._connection.session_id
 
     async def run(
         self,

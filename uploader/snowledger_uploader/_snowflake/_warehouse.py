@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import platform
 import time
 from contextlib import suppress
 from functools import partial
@@ -13,11 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import to_thread
 
 from snowledger_uploader._errors import BatchTooLargeError, UploaderError, WarehouseUnavailableError
+from snowledger_uploader._warehouse import batch_tag
 
 from . import _changes, _load
 from ._files import compressed
 from ._login import Login
 from ._query import Queries
+from ._stage import stage_folder
 from ._unfinished import abort_unfinished
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ class SnowflakeWarehouse:
     def __init__(self, config: SnowflakeConfig, spool: Spool, origin: Origin) -> None:
         self._login = Login(config)
         self._queries = Queries(self._login)
-        self._work = spool.work
+        self._spool = spool
         self._origin = origin
-        # Another spool's uploader must not remove this one's files. After a restart they must be found again.
-        place = f"{platform.node()}:{spool.home}"
-        self._folder = hashlib.sha256(place.encode()).hexdigest()[:16]
+        self._folder = ""
         self._session: Session | None = None
+        self._loader: int | None = None
+        """The number of the session that loads, or was the last to."""
         self._staged = FORGET_FILES
         """Files that may be in the stage, all of batches that are loaded or will be uploaded again. An earlier process
         may have left some."""
@@ -76,25 +76,27 @@ class SnowflakeWarehouse:
         self._used_at = 0.0
 
     async def open(self) -> None:
-        """Log in if need be, end what an earlier session left, and the first time see whether the contract is there."""
+        """Log in if need be, and the first time see whether the contract is there. Disturbs no uploader."""
         if self._session is not None:
             return
-        self._session = await self._login.session(TAG)
+        if not self._folder:
+            self._folder = await to_thread.run_sync(stage_folder, self._spool)
+        self._session = await self._login.session(TAG, autocommit=False)
         self._used_at = time.monotonic()
         if not self._checked:
             await self._call(self._check)
             self._checked = True
-        await self._call(partial(abort_unfinished, folder=self._folder))
 
     async def load(self, batch: Batch) -> Receipt:
         """See ``Warehouse.load``."""
         if self._staged >= FORGET_FILES:
             await self._clear_stage()
             await self.open()  # should that have ended the session
+        await self._call(self._take_over)
         try:
-            file = await to_thread.run_sync(compressed, batch, self._work)
+            file = await to_thread.run_sync(compressed, batch, self._spool.work)
         except OSError as error:
-            message = f"cannot compress a batch in {self._work}: {error.strerror or error}"
+            message = f"cannot compress a batch in {self._spool.work}: {error.strerror or error}"
             if error.errno == errno.ENOSPC:
                 raise BatchTooLargeError(message) from error
             raise WarehouseUnavailableError(message) from error
@@ -108,6 +110,7 @@ class SnowflakeWarehouse:
 
     async def find_receipt(self, batch_id: str) -> Receipt | None:
         """See ``Warehouse.find_receipt``."""
+        await self._call(self._take_over)
         return await self._call(partial(_load.find_receipt, batch_id=batch_id), batch_id)
 
     async def changes(self, cursor: str | None) -> Changes:
@@ -140,7 +143,7 @@ class SnowflakeWarehouse:
         """Do some work with the session, which is closed when that did not go well: it may be in a transaction."""
         if self._session is None:
             raise WarehouseUnavailableError("there is no session with Snowflake")
-        self._session.tag = TAG if batch_id is None else f"cdesk_{batch_id[:8]}"
+        self._session.tag = TAG if batch_id is None else batch_tag(batch_id)
         try:
             return await work(self._session)
         except BaseException:
@@ -152,6 +155,12 @@ class SnowflakeWarehouse:
     async def _check(self, session: Session) -> None:
         for table in _NEEDED:
             await session.run(f"DESCRIBE TABLE {table}")
+
+    async def _take_over(self, session: Session) -> None:
+        """End what an earlier session left, before anything depends on its not being committed later."""
+        if session.number != self._loader:
+            await abort_unfinished(session, self._folder, self._loader)
+            self._loader = session.number
 
     async def _remove(self, session: Session) -> None:
         await session.run(f"REMOVE @_BATCHES/{self._folder}/", limit_s=REMOVE_S)

@@ -1,0 +1,315 @@
+"""Segments that the warehouse does not take as they are: which rows are at fault, and what waits for that.
+
+Such a segment is a suspect. It stays in the queue and is passed over, so that what is behind it flows; in turns with
+ordinary batches, the rows that the warehouse does take are found by bisection and loaded. What a suspect's writer
+wrote else may have the same fault, so it is not in one batch with what others wrote.
+
+A row is its event's fault when it was rejected alone twice, each time between two loads that succeeded: the warehouse
+takes others. When too many tries in a row fail, it may be the warehouse's fault: all suspects rest until anything was
+loaded, and are tried again from time to time. Good events are thus not set aside for a broken schema or stage.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from anyio import to_thread
+
+from snowledger_queue import dead_letter, intact_lines
+
+from ._batch import Line, batch_of_lines
+from ._errors import BatchTooLargeError, RowsRejectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+
+    from snowledger_queue import DeadLetter, SealedSegment, Spool
+
+    from ._warehouse import Batch, Receipt
+
+log = logging.getLogger(__name__)
+
+STRIKES = 2
+"""How often a row must be rejected alone, with loads before, between and after: a warehouse that is broken for a while
+and mended rejects a good one once."""
+
+PROOF_S = 30.0
+"""How soon after a rejection a load must succeed to show that the warehouse took rows at that time: an alert takes some
+seconds, and who mends a broken warehouse takes longer."""
+
+PATIENCE, MAX_PATIENCE = 32, 1024
+"""After so many failures in a row the suspects rest. The patience grows when a load came after that, for a segment full
+of rejected rows would need as many rests as it has rows; a warehouse that is broken costs no more loads."""
+
+SLICE_S = 10.0
+"""For how long one suspect is searched before other segments have a turn."""
+
+FIRST_RETRY_S, MAX_RETRY_S = 15.0, 900.0
+"""How soon resting suspects are tried again when nothing was loaded meanwhile."""
+
+ALERTS = 2
+"""For one suspect, while none of its rows is known to be at fault: as many as are needed as proof that the warehouse
+takes others, when nothing else is logged."""
+
+
+class Examined(NamedTuple):
+    """What became of segments."""
+
+    settled: list[SealedSegment]
+    """Their rows are in the warehouse or in ``letters``; the others stay in the queue."""
+    letters: list[DeadLetter]
+    loaded: int
+    """Rows of the settled ones that are in the warehouse."""
+    inserted: int
+    """Of them, those that it did not hold before."""
+
+
+class _Part(NamedTuple):
+    """Lines of a suspect that are to be loaded."""
+
+    start: int
+    end: int
+    strikes: int = 0
+    """Of one line."""
+
+
+class _Held(NamedTuple):
+    """A line that was rejected alone."""
+
+    line: int
+    reason: str
+    strikes: int
+    loads: int
+    """How many had succeeded then."""
+
+
+class _Suspect:
+    """A segment that was rejected alone, and how far its search is."""
+
+    def __init__(self, segment: SealedSegment, batch_id: str, reason: str, alerts: int) -> None:
+        self.segment = segment
+        self.batch_id = batch_id
+        self.reason = reason
+        self.alerts = alerts
+        """How many more may be raised."""
+        self.again: bool | None = None
+        """Whether it is to be loaded with others once more; None while that was never tried."""
+        self.lines = -1
+        self.left: list[_Part] = []
+        self.held: list[_Held] = []
+        self.guilty: list[tuple[int, str]] = []
+        self.loaded = False
+        """Whether any of it is in the warehouse."""
+        self.inserted = 0
+
+    def begin(self, lines: int) -> None:
+        """Start the search, unless it is under way: a sealed segment does not change, but its disk may lose lines."""
+        if lines != self.lines:
+            self.lines, self.left, self.held, self.guilty = lines, [_Part(0, lines)], [], []
+
+    def wake(self, loads: int, *, others: bool = False) -> None:
+        """Judge the rejected rows since which anything was loaded, or have them tried again; the ``others``, too."""
+        held, self.held = self.held, []
+        for one in held:
+            proven = one.loads < loads
+            if proven and one.strikes >= STRIKES:
+                self.guilty.append((one.line, one.reason))
+                self.alerts = max(self.alerts, ALERTS)
+            elif proven or others:
+                # Without a load in between, the next rejection is the same one.
+                self.left.append(_Part(one.line, one.line + 1, one.strikes if proven else max(0, one.strikes - 1)))
+            else:
+                self.held.append(one)
+
+    def has_work(self, loads: int) -> bool:
+        return self.lines < 0 or bool(self.left) or not self.held or any(one.loads < loads for one in self.held)
+
+
+class Rejected:
+    """The suspects of a queue. One task uses it."""
+
+    def __init__(self, spool: Spool, deliver: Callable[[Batch], Awaitable[Receipt]]) -> None:
+        """``deliver`` loads a batch; raises ``RowsRejectedError``, ``BatchTooLargeError`` or what is raised here."""
+        self._spool = spool
+        self._deliver = deliver
+        self.loads = 0
+        """How many batches the warehouse took."""
+        self._suspects: dict[Path, _Suspect] = {}
+        """In the order of their turns."""
+        self._writers: set[str] = set()
+        self._turn = 0
+        self._failures = 0
+        """In a row."""
+        self._rejected_at = 0.0
+        self._patience = PATIENCE
+        self._rested_after = -1
+        """The suspects rest while there are no more loads than these."""
+        self._rests = 0
+        self._retry_at = 0.0
+        self._news: tuple[str, str] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._suspects)
+
+    def loaded(self) -> None:
+        """The warehouse took rows."""
+        if time.monotonic() - self._rejected_at > PROOF_S:
+            for suspect in self._suspects.values():
+                suspect.held = [one._replace(strikes=0) for one in suspect.held]
+        self.loads += 1
+        if self._failures >= self._patience:
+            self._patience = min(2 * self._patience, MAX_PATIENCE)
+            # It was broken, maybe: what was not searched yet is loaded with others, which is much faster.
+            for suspect in self._suspects.values():
+                if suspect.lines < 0 and suspect.again is None:
+                    suspect.again = True
+        self._failures = self._rests = 0
+
+    def suspect(self, segment: SealedSegment, batch_id: str, reason: str, *, quiet: bool) -> None:
+        """The segment was rejected alone; ``quiet`` says that no alert is to be raised about it."""
+        log.warning("the warehouse does not take %s, which stays queued meanwhile: %s", segment.path.name, reason)
+        suspect = _Suspect(segment, batch_id, reason, alerts=-1 if quiet else ALERTS)
+        suspect = self._suspects.setdefault(segment.path, suspect)
+        suspect.reason = reason
+        if suspect.again:
+            suspect.again = False
+        self._failed()
+        if self._failures < self._patience:
+            self._rested_after = -1
+
+    def tainted(self, segment: SealedSegment) -> bool:
+        """Whether the segment's writer wrote a suspect."""
+        return segment.name.writer in self._writers
+
+    def suspects(self, segment: SealedSegment) -> bool:
+        """Whether the segment is to be examined instead of loaded."""
+        suspect = self._suspects.get(segment.path)
+        return suspect is not None and not suspect.again
+
+    def allowed(self, segments: Sequence[SealedSegment]) -> list[SealedSegment]:
+        """Of the segments that are there, those whose turn it is: one suspect alone, or several that are none."""
+        there = {segment.path for segment in segments} if self._suspects else set()
+        self._suspects = {path: suspect for path, suspect in self._suspects.items() if path in there}
+        self._writers = {suspect.segment.name.writer for suspect in self._suspects.values()}
+        if not self._suspects:
+            return list(segments)
+        clean = [segment for segment in segments if not self.tainted(segment)]
+        tainted = [segment for segment in segments if self.tainted(segment) and not self.suspects(segment)]
+        due = self._due()
+        groups = (clean, tainted, [] if due is None else [due])
+        # In turns, so that none holds the others up.
+        turns = [turn % len(groups) for turn in range(self._turn + 1, self._turn + 1 + len(groups)) if groups[turn % 3]]
+        if not turns:
+            return []
+        self._turn = turns[0]
+        return groups[self._turn]
+
+    def problem(self) -> str | None:
+        """What the warehouse rejects so that nobody can say whose fault it is; None when there is nothing."""
+        if not self._suspects or not self._rests:
+            return None
+        reason = next(iter(self._suspects.values())).reason
+        return f"the warehouse rejects rows of {len(self._suspects)} segments, which stay queued: {reason}"
+
+    def news(self) -> tuple[str, str] | None:
+        """A batch and the problem, for an alert when suspects begin to rest: its load is the proof they wait for."""
+        news, self._news = self._news, None
+        return news
+
+    def partly(self) -> list[str]:
+        """Stems of the segments of which some rows are in the warehouse."""
+        return [suspect.segment.name.stem for suspect in self._suspects.values() if suspect.loaded]
+
+    async def examine(self, segment: SealedSegment) -> Examined:
+        """Load what the warehouse takes of a suspect, for a while; it is settled when all its rows are found.
+
+        What is found out is kept, whatever is raised.
+
+        Raises:
+            UploaderError: the warehouse cannot be used now.
+            OSError: the segment cannot be read.
+        """
+        until = time.monotonic() + SLICE_S
+        suspect = self._suspects.pop(segment.path)
+        self._suspects[segment.path] = suspect  # as the last one
+        # Read for each slice: all suspects together may be larger than the memory.
+        lines = await to_thread.run_sync(self._lines, segment)
+        suspect.begin(len(lines))
+        suspect.wake(self.loads)
+        while suspect.left and self._failures < self._patience:
+            await self._try(suspect, lines)
+            suspect.wake(self.loads)
+            if time.monotonic() >= until:
+                break
+        if suspect.left or suspect.held:
+            return Examined([], [], 0, 0)
+        letters = [
+            dead_letter("rejected", reason, lines[number].segment, lines[number].offset, lines[number].content)
+            for number, reason in sorted(suspect.guilty)
+        ]
+        return Examined([segment], letters, len(lines) - len(letters), suspect.inserted)
+
+    async def _try(self, suspect: _Suspect, lines: Sequence[Line]) -> None:
+        part = suspect.left[-1]
+        batch = await to_thread.run_sync(batch_of_lines, self._spool, lines[part.start : part.end])
+        try:
+            receipt = await self._deliver(batch)
+        except (RowsRejectedError, BatchTooLargeError) as error:
+            self._failed()
+            suspect.left.pop()
+            suspect.reason = str(error)
+            middle = (part.start + part.end) // 2
+            if middle > part.start:
+                suspect.left += [_Part(middle, part.end), _Part(part.start, middle)]
+            else:
+                # A row that is too large for the warehouse's memory is not at fault.
+                strikes = part.strikes + 1 if isinstance(error, RowsRejectedError) else 0
+                suspect.held.append(_Held(part.start, str(error), strikes, self.loads))
+        else:
+            suspect.left.pop()
+            suspect.loaded = True
+            suspect.inserted += receipt.inserted
+            self.loaded()
+        finally:
+            batch.files[0].unlink(missing_ok=True)
+
+    def _failed(self) -> None:
+        self._failures += 1
+        self._rejected_at = time.monotonic()
+
+    def _due(self) -> SealedSegment | None:
+        """The next suspect to be examined; None while they rest."""
+        if self._rested_after == self.loads:
+            if time.monotonic() < self._retry_at:
+                return None
+            self._rested_after = -1
+            self._failures = 0
+            self._patience = PATIENCE
+            for suspect in self._suspects.values():
+                suspect.wake(self.loads, others=True)
+        waiting = [suspect for suspect in self._suspects.values() if not suspect.again]
+        if self._failures < self._patience:
+            for suspect in waiting:
+                if suspect.has_work(self.loads):
+                    return suspect.segment
+        if waiting:
+            self._rest(waiting)
+        return None
+
+    def _rest(self, waiting: Sequence[_Suspect]) -> None:
+        self._rested_after = self.loads
+        self._retry_at = time.monotonic() + min(FIRST_RETRY_S * 2.0 ** min(self._rests, 20), MAX_RETRY_S)
+        self._rests += 1
+        tell = [suspect for suspect in waiting if suspect.alerts > 0]
+        for suspect in tell:
+            suspect.alerts -= 1
+        problem = self.problem()
+        if tell and problem is not None:
+            self._news = (tell[0].batch_id, problem)
+
+    def _lines(self, segment: SealedSegment) -> list[Line]:
+        return [Line(segment.path.name, offset, line) for offset, line in intact_lines(self._spool, segment)]
