@@ -44,7 +44,7 @@ def cancel_query_tool(queries: Queries) -> Tool:
     """
 
     async def run(call: Call) -> dict[str, object]:
-        ticket = await queries.cancel(call.identity, call.arguments["ticket_id"])
+        ticket = await queries.cancel(call.caller.identity, call.arguments["ticket_id"])
         return {
             "ticket_id": ticket.ticket_id,
             "status": ticket.status,

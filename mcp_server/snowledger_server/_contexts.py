@@ -19,9 +19,9 @@ from snowledger_queue import ContextReader, QueueTail, timestamp
 from ._context import SMALLEST_INSIGHT, Document, make_document
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
-    from snowledger_queue import Position, Spool
+    from snowledger_queue import CustomerContext, Position, Queued, Spool
 
     from ._encoded_answers import Answer
 
@@ -54,8 +54,9 @@ class ContextQuery(NamedTuple):
     max_bytes: int
     subject_prefix: str | None = None
     after: Position | None = None
-    tickets: bool = False
-    """Whether it is the caller's own context, in which tickets are listed: the caller may not ask for another's."""
+    allowed: frozenset[str] | None = None
+    """In the caller's own context, whose tickets are listed: the others it may read. It is part of what is kept, for
+    who may read fewer is not told of all tickets. None in another's context: its tickets are not the caller's."""
 
     @property
     def page(self) -> bool:
@@ -64,8 +65,11 @@ class ContextQuery(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of its texts, which a client may make as long as its line."""
-        return sum(map(sys.getsizeof, (self.customer, self.subject_prefix, *(self.after or ()))))
+        """Bytes of its texts, which a client may make as long as its line, and of ``allowed``."""
+        # A set of each request's own, but the texts in it are the token's. However large, an entry must fit.
+        return min(sys.getsizeof(self.allowed), CACHE_BYTES // 16) + sum(
+            map(sys.getsizeof, (self.customer, self.subject_prefix, *(self.after or ())))
+        )
 
 
 class _Kept(NamedTuple):
@@ -93,6 +97,8 @@ class Contexts:
         self._one = anyio.Lock()
         self._requested_at = float("-inf")
         self._cannot_request = False
+        self.hits = self.misses = 0
+        """Calls whose answer, or all that it is made of, was in memory, and others."""
 
     async def get(self, query: ContextQuery) -> Answer:
         """The customer's context, whose content has at most ``max_bytes`` bytes.
@@ -103,32 +109,44 @@ class Contexts:
         Raises:
             InvalidArgumentError: ``max_bytes`` is too small.
         """
-        kept = None
-        if not self._one.locked():
-            # The queue first, state.db second: a segment that is gone from the one is in the other by then.
-            pending = self._tail.pending()
-            if pending <= INLINE_BYTES:
-                if pending:
-                    self._tail.read()
-                kept = self._good(query)
+        kept = None if self._one.locked() else self._at_hand(query)
         if kept is None:
+            self.misses += 1
             async with self._one:
-                kept = await to_thread.run_sync(self._read, query)
+                # Of many who wait for the same the first one has read it for all.
+                kept = self._at_hand(query)
+                if kept is None:
+                    kept = await to_thread.run_sync(self._read, query)
+        else:
+            self.hits += 1
         return self._dated(kept)
 
     def close(self) -> None:
         """Let go of ``state.db``."""
         self._reader.close()
 
-    def _good(self, query: ContextQuery) -> _Kept | None:
-        try:
-            kept = self._kept[query]
-        except KeyError:
+    def _at_hand(self, query: ContextQuery) -> _Kept | None:
+        """What can be had in the event loop; while nobody else reads."""
+        # The queue first, state.db second: a segment that is gone from the one is in the other by then.
+        pending = self._tail.pending()
+        if pending > INLINE_BYTES:
+            return None
+        if pending:
+            self._tail.read()
+        mark = self._reader.mark()
+        kept = self._good(query, mark)
+        if kept is None:
+            # Who has just logged something asks for a context of which the rest is as it was.
+            context = self._reader.at_hand(*self._arguments(query), mark)
+            kept = None if context is None else self._keep(query, context, mark)
+        return kept
+
+    def _good(self, query: ContextQuery, mark: Hashable) -> _Kept | None:
+        kept: _Kept | None = self._kept.get(query)
+        if kept is None:
             return None
         good = (
-            kept.mark == self._reader.mark()
-            and kept.version == self._tail.version(query.customer)
-            and time.time() < kept.valid_until
+            kept.mark == mark and kept.version == self._tail.version(query.customer) and time.time() < kept.valid_until
         )
         return kept if good else None
 
@@ -136,20 +154,27 @@ class Contexts:
         """Catch up with the queue and put the answer together. In a worker thread, one at a time."""
         if self._tail.pending():
             self._tail.read()
-        kept = self._good(query)  # another task that waited for the same may have read it
-        if kept is not None:
-            return kept
         # Before the reading: what changes meanwhile must make this answer look old.
         mark = self._reader.mark()
-        context = self._reader.read(
+        # Another task that waited for the same may have read it.
+        return self._good(query, mark) or self._keep(query, self._reader.read(*self._arguments(query), mark), mark)
+
+    def _arguments(
+        self, query: ContextQuery
+    ) -> tuple[str, Callable[[frozenset[str]], Queued], str, int, str | None, Position | None, frozenset[str] | None]:
+        """What a reader is told."""
+        return (
             query.customer,
             partial(self._tail.queued, query.customer),
             timestamp(datetime.now(UTC)),
             query.max_bytes // SMALLEST_INSIGHT + 1,
             query.subject_prefix,
             query.after,
+            query.allowed,
         )
-        if query.page or not query.tickets:
+
+    def _keep(self, query: ContextQuery, context: CustomerContext, mark: Hashable) -> _Kept:
+        if query.page:
             context = context._replace(tickets=(), ticket_count=0)
         document = make_document(query.customer, context, query.max_bytes, page=query.page)
         kept = self._kept[query] = _Kept(

@@ -43,9 +43,8 @@ async def encoded_answers(ctx: ServerRequestContext[Any, Any], call_next: CallNe
     finally:
         _holder.reset(token)
     if holder and isinstance(result, dict):
-        [answer] = holder
-        result["content"] = [{"type": "text", "text": orjson.Fragment(answer.text)}]
-        result["structuredContent"] = orjson.Fragment(answer.content)
+        result["content"] = [{"type": "text", "text": orjson.Fragment(holder[0].text)}]
+        result["structuredContent"] = orjson.Fragment(holder[0].content)
     return result
 
 

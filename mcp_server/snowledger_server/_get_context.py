@@ -122,7 +122,7 @@ _DEFINITION = types.Tool(
                 },
                 ("row_count",),
                 "Queries that are open or of the last 24 hours, for get_result: open ones first, then the newest; at "
-                "most 10, and only of your own customer.",
+                "most 10, and only of your own customer and over customers that you may read.",
             ),
             "activity_counts": _list_of(
                 {
@@ -166,13 +166,13 @@ def get_context_tool(contexts: Contexts) -> Tool:
 
     async def run(call: Call) -> Answer:
         arguments = call.arguments
-        customer = call.identity.customer_for(arguments.get("customer_id"))
+        customer = call.caller.identity.customer_for(arguments.get("customer_id"))
         max_bytes = _size(arguments.get("max_bytes"))
         prefix = _prefix(arguments.get("subject_prefix"))
         cursor = arguments.get("cursor")
         after = None if cursor is None else read_cursor(cursor)
-        own = customer == call.identity.customer
-        return await contexts.get(ContextQuery(customer, max_bytes, prefix, after, tickets=own))
+        allowed = call.caller.identity.allowed_with(customer)
+        return await contexts.get(ContextQuery(customer, max_bytes, prefix, after, allowed))
 
     return Tool(_DEFINITION, run)
 

@@ -60,6 +60,11 @@ _DEFINITION = types.Tool(
             "query_hash": {"type": "string", "description": "For log_insight, as provenance_query_hash."},
             "submitted_at": {"type": "string", "description": "UTC with microseconds."},
             "position": {"type": "integer", "description": "queued: how many queries come before it."},
+            "waits_for": {
+                "type": "string",
+                "description": "queued: what else keeps it from running, such as a warehouse that is away. Its time "
+                "limit does not run meanwhile; call again later, or go on without it.",
+            },
             "running_s": {"type": "number", "description": "running: for how many seconds."},
             "rows_so_far": {"type": "integer", "description": "running: rows of the result so far."},
             "cancel_requested": {"type": "boolean", "description": "running: whether it is being cancelled."},
@@ -95,13 +100,15 @@ def get_result_tool(queries: Queries) -> Tool:
 
     Its call raises:
         InvalidArgumentError: a wrong argument.
-        TicketNotFoundError: no ticket of this customer has the id.
+        TicketNotFoundError: no ticket has the id that the caller may see.
         snowledger_queue.StateError: tickets cannot be read.
     """
 
     async def run(call: Call) -> dict[str, object]:
         wait_s = number(call.arguments, "wait_s", MOST_WAIT_S)
-        return standing(await queries.wait(call.identity, call.arguments["ticket_id"], wait_s, call.progress))
+        ticket = await queries.wait(call.caller.identity, call.arguments["ticket_id"], wait_s, call.progress)
+        obstacle = await queries.obstacle() if ticket.status == "queued" else None
+        return standing(ticket) | ({} if obstacle is None else {"waits_for": obstacle})
 
     return Tool(_DEFINITION, run)
 

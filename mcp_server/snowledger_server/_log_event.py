@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import mcp_types as types
 
-from snowledger_queue import RESERVED_ACTIVITIES, new_event
+from snowledger_queue import LOW_VALUE, RESERVED_ACTIVITIES, SAMPLE_RATE, kept_by_sample, may_sample, new_event
 
+from ._backpressure import BACKPRESSURE, told
 from ._errors import InvalidArgumentError
-from ._tool import Call, Journal, Tool, object_schema
+from ._tool import Call, Tool, object_schema
+
+if TYPE_CHECKING:
+    from ._journal import Journal
 
 ACTIVITIES = (
     "session_started",
@@ -34,7 +40,10 @@ _DEFINITION = types.Tool(
         "Record one thing that happened in this conversation (a question asked, a tool called, a query run, a file "
         "read, an error) in the company's audit trail. Returns in milliseconds, once the event is on stable storage; "
         "it is in the warehouse seconds later. Use it for facts about what happened; use log_insight for a number or "
-        "finding worth recalling. When you retry, send the same idempotency_key: the event is then stored once."
+        "finding worth recalling. When you retry, send the same idempotency_key: the event is then stored once. "
+        "While too much waits for the warehouse, the answer has backpressure: of frequent telemetry "
+        f"({', '.join(sorted(LOW_VALUE))}) one event in ten is then kept, and sampled_out tells that this one was not. "
+        "Do not send it again, and log only what matters until backpressure is gone."
     ),
     input_schema=object_schema(
         {
@@ -76,6 +85,11 @@ _DEFINITION = types.Tool(
         {
             "event_id": {"type": "string", "description": "The event's activity_id, 32 hex digits."},
             "ts": {"type": "string", "description": "When it was recorded, UTC with microseconds."},
+            "backpressure": BACKPRESSURE,
+            "sampled_out": {
+                "type": "boolean",
+                "description": "True when the event was left out by sampling: this call stored nothing.",
+            },
         },
         required=["event_id", "ts"],
     ),
@@ -91,6 +105,7 @@ def log_event_tool(journal: Journal) -> Tool:
     Its call raises:
         InvalidArgumentError, snowledger_queue.InvalidEventError: a wrong argument.
         NotAllowedError: a customer that the identity may not touch.
+        snowledger_queue.QueueFullError: there is no room for the event.
         snowledger_queue.QueueWriteError: the event is not on stable storage.
     """
 
@@ -100,17 +115,25 @@ def log_event_tool(journal: Journal) -> Tool:
         reason = RESERVED_ACTIVITIES.get(activity) if isinstance(activity, str) else None
         if reason is not None:
             raise InvalidArgumentError("activity", f"{activity} {reason}")
+        features, revenue_impact = arguments["feature_json"], arguments.get("revenue_impact")
+        sampled = journal.pressure.state == "sampling" and may_sample(activity, features, revenue_impact)
         event = new_event(
-            journal.origin,
+            call.caller.origin,
             activity=activity,
-            customer=call.identity.customer_for(arguments.get("customer_id")),
-            feature_json=arguments["feature_json"],
+            customer=call.caller.identity.customer_for(arguments.get("customer_id")),
+            feature_json=features,
             link=arguments.get("link"),
-            revenue_impact=arguments.get("revenue_impact"),
+            revenue_impact=revenue_impact,
             idempotency_key=arguments.get("idempotency_key"),
             query_tag=call.query_tag,
+            sample_rate=SAMPLE_RATE if sampled else None,
         )
-        await journal.writer.append([event])
-        return {"event_id": event.activity_id, "ts": event.ts}
+        answer: dict[str, object] = {"event_id": event.activity_id, "ts": event.ts}
+        if sampled and not kept_by_sample(event.activity_id, SAMPLE_RATE):
+            journal.leave_out()
+            answer["sampled_out"] = True
+        else:
+            await journal.append(event)
+        return {**answer, **told(journal.pressure)}
 
-    return Tool(_DEFINITION, run)
+    return Tool(_DEFINITION, run, repeating="Repeat the call only with the idempotency_key it had.")

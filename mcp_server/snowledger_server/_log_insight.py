@@ -9,12 +9,14 @@ import mcp_types as types
 
 from snowledger_queue import InvalidEventError, check_text, new_event, parse_timestamp
 
+from ._backpressure import BACKPRESSURE, told
 from ._errors import InvalidArgumentError
-from ._tool import Call, Journal, Tool, object_schema
+from ._tool import Call, Tool, object_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ._journal import Journal
     from ._queries import Queries
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -80,6 +82,7 @@ _DEFINITION = types.Tool(
                 "type": "boolean",
                 "description": "Whether the hash belongs to a query that this customer ran to the end.",
             },
+            "backpressure": BACKPRESSURE,
         },
         required=["event_id", "verified"],
     ),
@@ -102,10 +105,10 @@ def log_insight_tool(journal: Journal, queries: Queries) -> Tool:
         if not isinstance(query_hash, str) or not _HASH.fullmatch(query_hash):
             raise InvalidArgumentError("provenance_query_hash", "accepted are 64 lower-case hex digits (a SHA-256)")
         subject, metric = _name(arguments, "subject"), _name(arguments, "metric")
-        customer = call.identity.customer_for(arguments.get("customer_id"))
-        verified = await queries.finished(customer, query_hash)
+        customer = call.caller.identity.customer_for(arguments.get("customer_id"))
+        verified = await queries.finished(call.caller.identity, customer, query_hash)
         event = new_event(
-            journal.origin,
+            call.caller.origin,
             activity="cdesk.insight_recorded",
             customer=customer,
             # The same keys on every row of an activity (ActivitySchema v2.0), so absent ones are null.
@@ -120,10 +123,11 @@ def log_insight_tool(journal: Journal, queries: Queries) -> Tool:
             },
             query_tag=call.query_tag,
         )
-        await journal.writer.append([event])
-        return {"event_id": event.activity_id, "verified": verified}
+        await journal.append(event)
+        return {"event_id": event.activity_id, "verified": verified, **told(journal.pressure)}
 
-    return Tool(_DEFINITION, run)
+    repeating = "Repeating the call stores the insight again, perhaps twice then; the later one counts."
+    return Tool(_DEFINITION, run, repeating=repeating)
 
 
 def _name(arguments: Mapping[str, object], field: str) -> str:

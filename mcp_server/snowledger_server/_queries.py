@@ -15,9 +15,10 @@ import orjson
 from anyio import to_thread
 
 from snowledger_ddl import checked_parameters, load_templates, query_hash
-from snowledger_queue import StateError, Tickets, UnsafeFileError, timestamp
+from snowledger_queue import StateError, Tickets, UnsafeFileError, read_uploader_status, timestamp
 
 from ._errors import TicketNotFoundError
+from ._shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
@@ -38,8 +39,8 @@ REPORT_S = 1.0
 """Between two reports of progress when nothing but the time has changed."""
 
 MAX_WAITING = 128
-"""Calls that wait at once; further ones answer without. A transport serves twice as many calls at a time, so there is
-always room for those that do not wait."""
+"""Calls that wait at once, half of them for one customer; further ones answer without. A transport serves twice as many
+calls at a time, so there is always room for those that do not wait."""
 
 VERIFY_S = 0.5
 """Longest wait for whether a hash is known. It takes 0.2 ms; an insight must not wait for a locked ``state.db``."""
@@ -82,7 +83,7 @@ class Queries:
         # One thread each is as fast as many would be, and who waits here waits in order.
         self._reads = anyio.CapacityLimiter(1)
         self._writes = anyio.CapacityLimiter(1)
-        self._waiting = 0
+        self._waiting = Shares(MAX_WAITING)
         self._leaving = anyio.Event()
         self._said: set[str] = set()
 
@@ -106,7 +107,7 @@ class Queries:
         submit = partial(
             self._tickets.submit,
             customer=identity.customer,
-            customers=identity.customers,
+            customers=template.customers(identity.customer, identity.allowed),
             template=template.name,
             params=orjson.dumps(checked).decode(),
             query_hash=query_hash(template, checked),
@@ -121,10 +122,11 @@ class Queries:
         """The ticket.
 
         Raises:
-            TicketNotFoundError: the same for one that is unknown, one of another customer, and what is no id.
+            TicketNotFoundError: the same for one that is unknown, one of another customer, one whose result may hold
+                rows of customers that the identity may not read, and what is no id.
         """
-        known = _checked_id(ticket_id)
-        return _found(await to_thread.run_sync(self._tickets.get, known, identity.customer, limiter=self._reads))
+        get = partial(self._tickets.get, _checked_id(ticket_id), identity.customer, identity.allowed)
+        return _found(await to_thread.run_sync(get, limiter=self._reads))
 
     async def wait(
         self, identity: Identity, ticket_id: object, wait_s: float, progress: Callable[[float, str], Awaitable[None]]
@@ -133,18 +135,17 @@ class Queries:
 
         ``progress`` is told meanwhile for how many seconds the call waits, and how it stands. Raises as ``get``.
         """
-        if self._waiting >= MAX_WAITING:
-            wait_s = 0
-        self._waiting += 1
+        if not self._waiting.take(identity.customer):
+            return await self._wait(identity, ticket_id, 0, progress)
         try:
             return await self._wait(identity, ticket_id, wait_s, progress)
         finally:
-            self._waiting -= 1
+            self._waiting.give(identity.customer)
 
     async def cancel(self, identity: Identity, ticket_id: object) -> Ticket:
         """End the query; the ticket as it is then, which may still be running for a moment. Raises as ``get``."""
         known = _checked_id(ticket_id)
-        cancel = partial(self._tickets.cancel, known, identity.customer, _now())
+        cancel = partial(self._tickets.cancel, known, identity.customer, _now(), identity.allowed)
         return _found(await to_thread.run_sync(cancel, limiter=self._writes))
 
     async def artifact(self, identity: Identity, ticket_id: object) -> Artifact:
@@ -159,14 +160,25 @@ class Queries:
         path = self._spool.artifacts / f"{ticket.ticket_id}.parquet"
         return Artifact(ticket, path, await to_thread.run_sync(self._content, path))
 
-    async def finished(self, customer: str, query_hash: str) -> bool:
-        """Whether this customer ran the query to the end; false when that cannot be said. Never raises."""
+    async def obstacle(self) -> str | None:
+        """What keeps queued queries from running, but for others before them; None when nothing is known."""
+        said = await to_thread.run_sync(read_uploader_status, self._spool, limiter=self._reads)
+        if said is None or said.breaker is None or said.breaker.state == "closed" or said.state == "stopped":
+            return None
+        return f"the warehouse, which has not answered since {said.breaker.since}; it is asked again and again"
+
+    async def finished(self, identity: Identity, customer: str, query_hash: str) -> bool:
+        """Whether this customer ran the query to the end, and the identity may read the result.
+
+        False when that cannot be said. Never raises.
+        """
         if not self._has_state():
             return False
+        allowed = identity.allowed | {identity.customer}
         with anyio.move_on_after(VERIFY_S):
             try:
                 return await to_thread.run_sync(
-                    self._tickets.finished, customer, query_hash, limiter=self._reads, abandon_on_cancel=True
+                    self._tickets.finished, customer, query_hash, allowed, limiter=self._reads, abandon_on_cancel=True
                 )
             except StateError as error:
                 self._say(str(error))

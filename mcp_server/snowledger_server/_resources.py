@@ -16,7 +16,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from snowledger_queue import InvalidEventError, StateError
 
 from ._contexts import ContextQuery
-from ._errors import ServerError, UnexpectedError
+from ._errors import ServerError, UnexpectedError, told
 from ._get_context import DEFAULT_BYTES
 from ._get_result import ARTIFACT_PREFIX, standing
 from ._templates import catalogue
@@ -68,14 +68,16 @@ TEMPLATES = types.ListResourceTemplatesResult(
 
 
 class Resources:
-    """What one identity may read."""
+    """What an identity may read."""
 
-    def __init__(self, contexts: Contexts, queries: Queries, identity: Identity) -> None:
+    def __init__(self, contexts: Contexts, queries: Queries) -> None:
         self._contexts = contexts
         self._queries = queries
-        self._identity = identity
         self._catalogue = catalogue(queries.templates).decode()
-        self.listing = types.ListResourcesResult(
+
+    def listing(self, identity: Identity) -> types.ListResourcesResult:
+        """What has one address; tickets and artifacts follow ``TEMPLATES``."""
+        return types.ListResourcesResult(
             resources=[
                 types.Resource(
                     name="query templates",
@@ -95,7 +97,7 @@ class Resources:
             ]
         )
 
-    async def read(self, uri: str, protocol_version: str) -> types.ReadResourceResult:
+    async def read(self, identity: Identity, uri: str, protocol_version: str) -> types.ReadResourceResult:
         """The resource at the address.
 
         Raises:
@@ -103,11 +105,12 @@ class Resources:
         """
         code = types.INVALID_PARAMS if protocol_version in MODERN_PROTOCOL_VERSIONS else LEGACY_NOT_FOUND
         try:
-            contents = await self._contents(uri)
+            contents = await self._contents(identity, uri)
         except (ServerError, InvalidEventError, UnicodeDecodeError):
             contents = None
         except StateError as error:
-            raise MCPError(code=types.INTERNAL_ERROR, message=str(error)) from None
+            log.warning("a resource is unavailable: %s", error)
+            raise MCPError(code=types.INTERNAL_ERROR, message=told(error)) from None
         except Exception:
             reference = secrets.token_hex(4)
             log.exception("reading a resource failed, reference %s", reference)
@@ -116,24 +119,28 @@ class Resources:
             raise MCPError(code, "resource not found or not allowed", {"uri": uri[:_MAX_SHOWN]})
         return types.ReadResourceResult(contents=contents)
 
-    async def _contents(self, uri: str) -> list[types.TextResourceContents | types.BlobResourceContents] | None:
+    async def _contents(
+        self, identity: Identity, uri: str
+    ) -> list[types.TextResourceContents | types.BlobResourceContents] | None:
         """None for an address of no kind; raises what the tools raise."""
         if uri == CATALOGUE:
             return [_text(uri, self._catalogue)]
         if uri.startswith(CONTEXT_PREFIX):
-            customer = self._identity.customer_for(unquote(uri.removeprefix(CONTEXT_PREFIX), errors="strict"))
-            own = customer == self._identity.customer
-            answer = await self._contexts.get(ContextQuery(customer, DEFAULT_BYTES, tickets=own))
+            customer = identity.customer_for(unquote(uri.removeprefix(CONTEXT_PREFIX), errors="strict"))
+            allowed = identity.allowed_with(customer)
+            answer = await self._contexts.get(ContextQuery(customer, DEFAULT_BYTES, allowed=allowed))
             return [_text(uri, answer.content.decode())]
         if uri.startswith(TICKET_PREFIX):
-            ticket = await self._queries.get(self._identity, uri.removeprefix(TICKET_PREFIX))
+            ticket = await self._queries.get(identity, uri.removeprefix(TICKET_PREFIX))
             return [_text(uri, orjson.dumps(standing(ticket)).decode())]
         if uri.startswith(ARTIFACT_PREFIX):
-            return await self._artifact(uri)
+            return await self._artifact(identity, uri)
         return None
 
-    async def _artifact(self, uri: str) -> list[types.TextResourceContents | types.BlobResourceContents]:
-        artifact = await self._queries.artifact(self._identity, uri.removeprefix(ARTIFACT_PREFIX))
+    async def _artifact(
+        self, identity: Identity, uri: str
+    ) -> list[types.TextResourceContents | types.BlobResourceContents]:
+        artifact = await self._queries.artifact(identity, uri.removeprefix(ARTIFACT_PREFIX))
         about = {
             **standing(artifact.ticket),
             "mime_type": _PARQUET,

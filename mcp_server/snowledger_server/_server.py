@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
+from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 
-from snowledger_queue import QueueError, new_query_tag
+from snowledger_queue import QueueError, correlated, new_query_tag
 
 from ._cancel_query import cancel_query_tool
-from ._errors import ServerError, UnexpectedError
+from ._errors import ServerError, TimeLimitError, UnexpectedError
 from ._get_context import get_context_tool
 from ._get_result import get_result_tool
 from ._log_event import log_event_tool
 from ._log_insight import log_insight_tool
 from ._resources import TEMPLATES, Resources
 from ._submit_query import submit_query_tool
-from ._tool import Call, Journal, Tool, answer, check_names, failure
+from ._tool import Call, Observe, Tool, answer, check_names, failure, nobody
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mcp.server.context import ServerRequestContext
 
     from ._contexts import Contexts
-    from ._identity import Identity
+    from ._identity import Caller
+    from ._journal import Journal
     from ._queries import Queries
 
 log = logging.getLogger(__name__)
+
+CALL_S = 30.0
+"""Longest call: what get_result may wait, and half as much again. Clients give up after a minute."""
 
 INSTRUCTIONS = (
     "snowledger is the company's memory and audit trail. Call get_context at the start of a conversation: it recalls "
@@ -44,21 +53,29 @@ INSTRUCTIONS = (
 
 
 def build_server(
-    journal: Journal, contexts: Contexts, queries: Queries, identity: Identity, version: str
+    journal: Journal,
+    contexts: Contexts,
+    queries: Queries,
+    caller: Callable[[ServerRequestContext[Any]], Caller],
+    version: str,
+    observe: Observe = nobody,
 ) -> Server[Any]:
-    """The server with its tools and resources, for any transport. Every call acts for ``identity``."""
+    """The server with its tools and resources, for any transport, which says by ``caller`` for whom a request acts.
+
+    ``observe`` hears of every call of a tool that there is.
+    """
     tools: dict[str, Tool] = {
         tool.definition.name: tool
         for tool in (
             get_context_tool(contexts),
             log_event_tool(journal),
             log_insight_tool(journal, queries),
-            submit_query_tool(queries),
+            submit_query_tool(queries, journal),
             get_result_tool(queries),
             cancel_query_tool(queries),
         )
     }
-    resources = Resources(contexts, queries, identity)
+    resources = Resources(contexts, queries)
     listing = types.ListToolsResult(tools=[tool.definition for tool in tools.values()])
 
     async def list_tools(
@@ -73,13 +90,14 @@ def build_server(
         if tool is None:
             message = f"Unknown tool {params.name[:100]!a}; the tools are {', '.join(tools)}"
             raise MCPError(code=types.INVALID_PARAMS, message=message)
-        progress = partial(_report, context)
-        return await call(tool, Call(params.arguments or {}, identity, new_query_tag(), progress))
+        request = Call(params.arguments or {}, caller(context), new_query_tag(), partial(_report, context))
+        with correlated(request.query_tag):
+            return await call(tool, request, observe)
 
     async def list_resources(
-        _context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
+        context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        return resources.listing
+        return resources.listing(caller(context).identity)
 
     async def list_resource_templates(
         _context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
@@ -89,13 +107,10 @@ def build_server(
     async def read(
         context: ServerRequestContext[Any], params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
-        return await resources.read(str(params.uri), context.protocol_version)
+        with correlated(new_query_tag()):
+            return await resources.read(caller(context).identity, str(params.uri), context.protocol_version)
 
-    def input_schema(name: str) -> dict[str, Any] | None:
-        tool = tools.get(name)
-        return None if tool is None else tool.definition.input_schema
-
-    return Server(
+    server: Server[Any] = Server(
         "snowledger",
         version=version,
         title="snowledger",
@@ -105,23 +120,43 @@ def build_server(
         on_list_resources=list_resources,
         on_list_resource_templates=list_resource_templates,
         on_read_resource=read,
-        get_tool_input_schema=input_schema,
+        # None of ours has arguments in headers (x-mcp-header), which the SDK would look for at every call.
+        get_tool_input_schema=lambda _name: None,
     )
+    if isinstance(get_tracer_provider(), ProxyTracerProvider):
+        # Nobody collects the spans that the SDK's own middleware makes, which take a tenth of a call.
+        server.middleware.clear()
+    return server
 
 
 async def _report(context: ServerRequestContext[Any], done: float, message: str) -> None:
     await context.session.report_progress(done, None, message)
 
 
-async def call(tool: Tool, request: Call) -> types.CallToolResult:
+async def call(tool: Tool, request: Call, observe: Observe = nobody) -> types.CallToolResult:
     """Run a tool; every failure becomes a result that a model can act on, and no detail of ours leaks."""
+    name = tool.definition.name
+    outcome = "cancelled"
+    began = time.perf_counter()
     try:
         check_names(tool, request.arguments)
-        return answer(await tool.run(request))
+        with anyio.move_on_after(CALL_S) as limit:
+            result = answer(await tool.run(request))
+            outcome = "ok"
+            log.debug("%s answered", name)
+        if limit.cancelled_caught:
+            outcome = "failed"
+            log.error("%s was ended after %g s", name, CALL_S)
+            result = failure(TimeLimitError(CALL_S), tool)
     except (ServerError, QueueError) as error:
-        log.info("%s %s refused: %s", request.query_tag, tool.definition.name, error)
-        return failure(error, tool)
+        outcome = "unavailable" if error.transient else "refused"
+        log.info("%s %s: %s", name, outcome, error)
+        result = failure(error, tool)
     except Exception:
+        outcome = "failed"
         reference = secrets.token_hex(4)
-        log.exception("%s %s failed, reference %s", request.query_tag, tool.definition.name, reference)
-        return failure(UnexpectedError(reference), tool)
+        log.exception("%s failed, reference %s", name, reference)
+        result = failure(UnexpectedError(reference), tool)
+    finally:
+        observe(name, outcome, time.perf_counter() - began)
+    return result

@@ -17,6 +17,7 @@ from ._tool import Call, Tool, object_schema
 if TYPE_CHECKING:
     from snowledger_ddl import Template
 
+    from ._journal import Journal
     from ._queries import Queries
 
 LEAST_CAP, MOST_CAP = 1024, 1024**3
@@ -90,12 +91,13 @@ def _definition(templates: Mapping[str, Template]) -> types.Tool:
     )
 
 
-def submit_query_tool(queries: Queries) -> Tool:
-    """The tool.
+def submit_query_tool(queries: Queries, journal: Journal) -> Tool:
+    """The tool; the journal knows whether the disk has room for a ticket and a result.
 
     Its call raises:
         InvalidArgumentError: a wrong argument; of the parameters, all that are wrong.
         snowledger_queue.KillSwitchError, snowledger_queue.TooManyTicketsError: it was not taken.
+        snowledger_queue.QueueFullError: the disk is nearly full.
         snowledger_queue.StateError: it could not be noted.
     """
 
@@ -104,9 +106,10 @@ def submit_query_tool(queries: Queries) -> Tool:
         template = _template(queries.templates, arguments["template"])
         byte_cap = _byte_cap(arguments.get("byte_cap"))
         max_age_s = number(arguments, "max_age_s", MOST_AGE_S)
+        journal.require_disk()
         try:
             ticket, reused = await queries.submit(
-                call.identity,
+                call.caller.identity,
                 template,
                 _params(arguments.get("params")),
                 byte_cap=byte_cap,

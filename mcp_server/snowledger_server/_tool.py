@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import mcp_types as types
 
-from snowledger_queue import InvalidEventError, QueueError
+from snowledger_queue import InvalidEventError, QueueError, QueueFullError, UncertainWriteError
 
 from ._encoded_answers import Answer, encode_answer, tool_result
-from ._errors import InvalidArgumentError, ServerError, UnexpectedError
+from ._errors import InvalidArgumentError, ServerError, UnexpectedError, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from snowledger_queue import Origin, QueueWriter
+    from ._identity import Caller
 
-    from ._identity import Identity
+
+OUTCOMES = ("ok", "refused", "unavailable", "failed", "cancelled")
+"""How a call may end: answered; the caller has to change something; the same call may work later; a defect of ours; or
+the client gave it up."""
+
+Observe: TypeAlias = "Callable[[str, str, float], None]"
+"""Hears which tool was called, how that ended (one of ``OUTCOMES``) and how many seconds it took."""
+
+
+def nobody(_tool: str, _outcome: str, _seconds: float) -> None:
+    """Observes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,7 @@ class Call:
     """One tool call, with its arguments checked for names only."""
 
     arguments: Mapping[str, object]
-    identity: Identity
+    caller: Caller
     query_tag: str
     """Marks the call in logs and in the event or ticket that it wrote: ``cdesk_`` and 8 hex digits."""
     progress: Callable[[float, str], Awaitable[None]]
@@ -39,6 +49,8 @@ class Tool:
     definition: types.Tool
     run: Callable[[Call], Awaitable[dict[str, object] | Answer]]
     """Returns the answer, a JSON object."""
+    repeating: str = "Repeating the call does no harm."
+    """What a client is told of a call that was perhaps carried out."""
 
     @property
     def reads(self) -> bool:
@@ -51,14 +63,6 @@ class Tool:
         """The accepted arguments."""
         accepted: Mapping[str, object] = self.definition.input_schema["properties"]
         return accepted
-
-
-@dataclass(frozen=True, slots=True)
-class Journal:
-    """Where tools write events: the session's writer and origin."""
-
-    writer: QueueWriter
-    origin: Origin
 
 
 def object_schema(properties: dict[str, Any], *, required: list[str]) -> dict[str, Any]:
@@ -91,21 +95,22 @@ def failure(error: ServerError | QueueError, tool: Tool) -> types.CallToolResult
     """The result of a call that did not: what was wrong, what is accepted, whether to retry."""
     if isinstance(error, InvalidEventError | InvalidArgumentError):
         stored, advice = "Nothing was stored. ", "Correct the argument and call again."
-    elif isinstance(error, UnexpectedError) and not tool.reads:
-        stored = "Whether anything was stored is not known. "
-        keyed = "idempotency_key" in tool.properties
-        advice = (
-            "Repeat the call only with the idempotency_key it had." if keyed else "Repeating the call does no harm."
-        )
+    elif isinstance(error, UnexpectedError | UncertainWriteError) and not tool.reads:
+        stored, advice = "Whether anything was stored is not known. ", tool.repeating
+    elif isinstance(error, QueueFullError):
+        stored, advice = "Nothing was stored. ", f"Repeat the call unchanged in {error.retry_after_s} s."
     elif error.transient:
         stored, advice = "Nothing was acknowledged. ", "Repeat the call unchanged in a second."
     else:
         stored, advice = "Nothing was stored. ", "Repeating the call unchanged will not help."
     if tool.reads:
         stored = ""  # which goes without saying
+    content: dict[str, object] = {"error": told(error), "retryable": error.transient}
+    if isinstance(error, QueueFullError):
+        content["retry_after_s"] = error.retry_after_s
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=f"{str(error).rstrip('.')}. {stored}{advice}")],
-        structured_content={"error": str(error), "retryable": error.transient},
+        content=[types.TextContent(type="text", text=f"{told(error).rstrip('.')}. {stored}{advice}")],
+        structured_content=content,
         is_error=True,
     )
 
