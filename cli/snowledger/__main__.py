@@ -6,8 +6,10 @@ import os
 import sys
 import traceback
 
+from . import logs
 from .app import app
 from .errors import CommandError, ExitCode
+from .redaction import redacted
 from .terminal import printable
 
 
@@ -40,9 +42,11 @@ def _explain(error: BaseException) -> int:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if os.environ.get("SNOWLEDGER_DEBUG", "0") not in {"", "0"}:
-        traceback.print_exception(error)
+        sys.stderr.write(redacted("".join(traceback.format_exception(error))))
     code, message = _classify(error)
-    sys.stderr.write(f"snowledger: {printable(' '.join(message.split()))}\n")
+    line = redacted(" ".join(message.split()))
+    if not logs.tell(line):
+        sys.stderr.write(f"snowledger: {printable(line)}\n")
     return code
 
 

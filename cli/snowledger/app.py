@@ -20,6 +20,7 @@ from . import (
     status,
     templates,
     tickets,
+    tokens,
     upload,
 )
 
@@ -82,6 +83,7 @@ app.command("query")(query.query)
 app.add_typer(templates.app, name="templates")
 app.add_typer(tickets.app, name="tickets")
 app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(tokens.app, name="token")
 app.add_typer(kill_switch.app, name="kill-switch")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(ddl.app, name="ddl")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,7 +15,9 @@ from .errors import CommandError, ExitCode, SettingsError, StartError
 from .terminal import count, printable
 
 if TYPE_CHECKING:
-    from snowledger_ddl import Connection, SnowflakeNames, Statement
+    from snowflake.connector import Error
+
+    from snowledger_ddl import Connection, DdlError, SnowflakeNames, Statement
     from snowledger_queue import Spool
 
     from .settings import Settings
@@ -39,6 +41,9 @@ SnowConnection = Annotated[
 
 _NO_SUCH_CONNECTION = 7
 """What Snowflake's driver calls an entry that connections.toml does not have."""
+
+_LACKING = frozenset({2003, 2043, 3001})
+"""Snowflake's codes for what the role may not do, or may not even see."""
 
 _LOGIN_S = 60
 """A login that waits for a browser takes as long as its user."""
@@ -224,6 +229,8 @@ def _snowflake(settings: Settings) -> Iterator[Connection]:
         connection = connector.connect(
             connection_name=name,
             login_timeout=_LOGIN_S,
+            # What it may do shall be the role's that owns what is made, whatever other roles the user has.
+            secondary_roles="NONE",
             session_parameters={"QUERY_TAG": tag, "STATEMENT_TIMEOUT_IN_SECONDS": _STATEMENT_S},
             enable_server_session_keep_alive_auto_detection=False,
         )
@@ -239,16 +246,31 @@ def _snowflake(settings: Settings) -> Iterator[Connection]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Say which statement failed, without all of its text."""
+    """Say which statement failed and what to do, without its text and without all that a driver says."""
     from snowledger_ddl import DdlError
 
     try:
         yield
     except DdlError as error:
-        if error.statement is None:
-            raise CommandError(str(error)) from error
-        statement = error.statement
-        raise CommandError(f"{statement.file}: {statement.title} failed: {error.__cause__}") from error
+        failed = error.statement
+        where = "" if failed is None else f"{failed.file}: {failed.title} failed: "
+        raise CommandError(where + _reason(error)) from error
+
+
+def _reason(error: DdlError) -> str:
+    """What the driver says. Snowflake's goes on with the statement, and may name what nobody else should read."""
+    cause = cast("Error", error.__cause__)
+    code = getattr(cause, "errno", None)
+    if code is None:  # DuckDB's, or our own
+        return str(error if error.statement is None else cause)
+    from snowledger_uploader import redacted
+
+    reason = redacted(cause)
+    if code in _LACKING:
+        reason += "; log in with a role that may, see docs/snowflake.md"
+    if error.statement is None:
+        return f"cannot read what Snowflake holds: {reason}; nothing was changed, try again once that is mended"
+    return f"{reason}; what ran before it stays: run snowledger ddl apply again once that is mended"
 
 
 def _show(todo: Sequence[Statement]) -> None:

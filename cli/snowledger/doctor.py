@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +18,7 @@ import typer
 
 from . import options
 from .errors import CommandError, ExitCode, SettingsError
-from .spools import dead_letters, existing_spool, spool_exists
+from .spools import existing_spool, spool_exists
 from .terminal import count, size
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def doctor(home: options.Home = None, as_json: options.Json = False) -> None:
 
 
 def _examine(home: Path | None) -> Iterator[Finding]:
-    from .settings import find_file, load_settings
+    from .settings import load_settings
+    from .settings_file import find_file
 
     yield _python()
     try:
@@ -111,6 +113,9 @@ def _spool(settings: Settings) -> Finding:
 
 def _disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(_existing(settings.home)).free
+    if free < settings.min_free_disk:
+        kept = f"{size(free)} free, less than the {size(settings.min_free_disk)} that are kept (min_free_disk)"
+        return Finding("disk", "fail", kept, "make room: events are refused")
     if free < LOW_DISK_BYTES:
         return Finding("disk", "warn", f"{size(free)} free", "make room: a full disk stops logging")
     return Finding("disk", "ok", f"{size(free)} free")
@@ -146,11 +151,12 @@ def _durable_write(settings: Settings) -> Finding:
 
 
 def _uploader(settings: Settings) -> Finding:
+    from .pressure import pressure_limits
     from .status import collect
 
     if not spool_exists(settings.home):
         return Finding("uploader", "ok", "none runs, and there is nothing to load")
-    report = collect(existing_spool(settings.home))
+    report = collect(existing_spool(settings.home), pressure_limits(settings))
     uploader, events = report["uploader"], report["queue"]["events"]
     if uploader["running"]:
         found = f"process {uploader['pid']}, {uploader['state']}"
@@ -168,7 +174,7 @@ def _uploader(settings: Settings) -> Finding:
 
 
 def _warehouse(settings: Settings) -> Finding:
-    from .settings import snowflake_config
+    from .snowflake_config import snowflake_config
 
     snowflake = snowflake_config(settings)
     if snowflake is None and not settings.duckdb_path.exists():
@@ -207,10 +213,29 @@ def _warehouse(settings: Settings) -> Finding:
 def _letters(settings: Settings) -> Finding:
     if not spool_exists(settings.home):
         return Finding("dead letters", "ok", "none")
-    letters = sum(1 for _ in dead_letters(existing_spool(settings.home)))
-    if letters:
-        return Finding("dead letters", "warn", count(letters, "letter"), "see: snowledger dead-letter list")
+    from snowledger_queue import DeadLetterCounter
+
+    found = DeadLetterCounter(existing_spool(settings.home)).counts()
+    if found.unread:
+        return Finding("dead letters", "warn", f"{found.unread[0]} is damaged", "look at it, and move it elsewhere")
+    if found.total:
+        return Finding("dead letters", "warn", count(found.total, "letter"), "see: snowledger dead-letter list")
     return Finding("dead letters", "ok", "none")
+
+
+def _tokens(settings: Settings) -> Finding:
+    from snowledger_server import TokenFileError, read_tokens
+
+    if not os.path.lexists(settings.tokens_file):
+        return Finding("tokens", "ok", "none: over HTTP a server answers this machine alone")
+    try:
+        tokens = read_tokens(settings.tokens_file)
+    except TokenFileError as error:
+        return Finding("tokens", "fail", str(error), "mend it; until then an HTTP server lets nobody in")
+    expired = sum(token.expired(datetime.now(UTC)) for token in tokens)
+    if expired:
+        return Finding("tokens", "warn", f"{count(expired, 'token')} expired", "see: snowledger token list")
+    return Finding("tokens", "ok", f"{count(len(tokens), 'token')} in {settings.tokens_file}")
 
 
 def _claude_desktop(settings: Settings) -> Finding:
@@ -249,5 +274,6 @@ _CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "uploader": _uploader,
     "warehouse": _warehouse,
     "dead letters": _letters,
+    "tokens": _tokens,
     "claude desktop": _claude_desktop,
 }

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from . import options
+from .chunks import chunks
 from .errors import CommandError, ExitCode
 from .terminal import count, duration, printable, progress, size
 
 if TYPE_CHECKING:
-    from snowledger_queue import Event, Origin, QueueWriter, Spool
+    from snowledger_queue import Event, Origin, PressureLimits, QueueWriter, Spool
 
 BLOCK_BYTES = 1024 * 1024
 """What is read at once, and with the line that it leaves unfinished all that is held in memory."""
 
-CHUNK_EVENTS = 1000
-"""Events that share one flush to stable storage: more are not faster."""
+LOOK_AGAIN_S = 0.5
+"""While the queue is full: the uploader takes a second or so for a batch."""
 
 SHOWN_REJECTS = 20
 """Enough to see what is wrong; a file of the wrong kind has millions."""
@@ -55,12 +56,14 @@ def import_events(
 
     A line is an event as snowledger writes it, or just {activity, customer, ts, feature_json}. Wrong lines
     are rejected one by one, with the reason (exit code 1); the others are queued, durably. Importing a file
-    again counts none of its events twice.
+    again counts none of its events twice. When the queue is full, it waits for the uploader; when none runs, it
+    ends and says so.
 
     Try it: snowledger import --dry-run events.ndjson
     """
     import anyio
 
+    from .pressure import pressure_limits
     from .settings import load_settings
 
     for file in files:  # all of them before the first is queued
@@ -70,14 +73,14 @@ def import_events(
     started = time.monotonic()
     with ExitStack() as stack:
         tally = _Tally(None if rejects is None else stack.enter_context(_open_rejects(rejects, files)))
-        spool = None
+        room = None
         if not dry_run:
             from snowledger_queue import open_spool
 
-            spool = open_spool(settings.home)
+            room = _Room(open_spool(settings.home), pressure_limits(settings))
         show = stack.enter_context(progress("checking" if dry_run else "importing", of_bytes=True))
         try:
-            anyio.run(_import, files, spool, tally, show)
+            anyio.run(_import, files, room, tally, show)
         except KeyboardInterrupt:
             if not dry_run:
                 queued = count(tally.accepted, "event")
@@ -127,7 +130,50 @@ def _open_rejects(path: Path, files: Sequence[Path]) -> BinaryIO:
     return path.open("wb")
 
 
-async def _import(files: Sequence[Path], spool: Spool | None, tally: _Tally, show: Callable[[int, int], None]) -> None:
+class _Room:
+    """The spool, and whether it has room for more."""
+
+    def __init__(self, spool: Spool, limits: PressureLimits) -> None:
+        from snowledger_queue import LoadMeter, PressureGauge
+
+        self.spool = spool
+        self._meter = LoadMeter(spool)
+        self._gauge = PressureGauge(limits)
+        self._said = False
+
+    async def wait(self, tally: _Tally) -> None:
+        """Return when there is room.
+
+        Raises:
+            CommandError: nobody makes any.
+        """
+        import anyio
+        from anyio import to_thread
+
+        from snowledger_queue import lock_holder
+
+        while True:
+            pressure = self._gauge.judge(await to_thread.run_sync(self._meter.measure))
+            if pressure.state != "refusing":
+                return
+            if pressure.reason == "disk":
+                raise _stopped(pressure.problem(), tally, "Make room")
+            if await to_thread.run_sync(lock_holder, self.spool.uploader_lock) is None:
+                raise _stopped(f"{pressure.problem()}, and no uploader runs", tally, "Start 'snowledger upload'")
+            if not self._said:
+                self._said = True
+                sys.stderr.write(f"waiting for the uploader: {pressure.problem()}\n")
+            await anyio.sleep(LOOK_AGAIN_S)
+
+
+def _stopped(problem: str, tally: _Tally, advice: str) -> CommandError:
+    return CommandError(
+        f"{problem}; {count(tally.accepted, 'event')} queued. {advice} and import the files again: "
+        "what is queued already counts once"
+    )
+
+
+async def _import(files: Sequence[Path], room: _Room | None, tally: _Tally, show: Callable[[int, int], None]) -> None:
     from snowledger_queue import Origin, open_writer
 
     from . import __version__
@@ -136,10 +182,10 @@ async def _import(files: Sequence[Path], spool: Spool | None, tally: _Tally, sho
     total = 0 if _STDIN in files else sum(file.stat().st_size for file in files)
     done = 0
     async with AsyncExitStack() as stack:
-        writer = None if spool is None else await stack.enter_async_context(open_writer(spool))
+        writer = None if room is None else await stack.enter_async_context(open_writer(room.spool))
         for file in files:
             async for read, events in _events(file, origin, tally):
-                await _append(writer, events, tally)
+                await _append(writer, room, events, tally)
                 done += read
                 show(done, total)
 
@@ -185,17 +231,14 @@ def _valid(lines: Iterable[tuple[int, bytes | None]], name: str, origin: Origin,
                 yield event
 
 
-async def _append(writer: QueueWriter | None, events: list[Event], tally: _Tally) -> None:
+async def _append(writer: QueueWriter | None, room: _Room | None, events: list[Event], tally: _Tally) -> None:
     from snowledger_queue import QueueError
 
-    for first in range(0, len(events), CHUNK_EVENTS):
-        chunk = events[first : first + CHUNK_EVENTS]
-        if writer is not None:
+    for chunk in chunks(events, lambda event: len(event.line)):
+        if writer is not None and room is not None:
+            await room.wait(tally)
             try:
                 await writer.append(chunk)
             except QueueError as error:
-                raise CommandError(
-                    f"{error}; {count(tally.accepted, 'event')} queued. Mend it and import the files again: "
-                    "what is queued already counts once"
-                ) from error
+                raise _stopped(str(error), tally, "Mend it") from error
         tally.accepted += len(chunk)

@@ -1,4 +1,4 @@
-"""``snowledger install``: register the server with a client, and the uploader with systemd."""
+"""``snowledger install``: register the server with a client, and both processes with systemd."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .errors import CommandError
 if TYPE_CHECKING:
     from .settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Register the server with an MCP client, the uploader with systemd.")
+app = typer.Typer(no_args_is_help=True, help="Register the server with an MCP client, both processes with systemd.")
 app.command("systemd")(install_systemd.install_systemd)
 
 
 @app.callback()
 def install() -> None:
-    """Register the server with an MCP client, the uploader with systemd."""
+    """Register the server with an MCP client, both processes with systemd."""
 
 
 @app.command("claude-desktop")

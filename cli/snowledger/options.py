@@ -34,6 +34,14 @@ DuckdbPath = Annotated[
         help="The embedded warehouse. Default: SNOWLEDGER_DUCKDB_PATH, else warehouse.duckdb in the spool.",
     ),
 ]
+LogFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format",
+        metavar="FORMAT",
+        help="console, a line for people, or json. Default: SNOWLEDGER_LOG_FORMAT, else console.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

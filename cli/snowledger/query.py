@@ -151,7 +151,7 @@ def _submit(
     try:
         return tickets.submit(
             customer=settings.customer,
-            customers=[settings.customer, *settings.allowed_customers],
+            customers=template.customers(settings.customer, settings.allowed_customers),
             template=template.name,
             params=json.dumps(checked, ensure_ascii=False, sort_keys=True),
             query_hash=query_hash(template, checked),
@@ -205,7 +205,7 @@ def _given_up(tickets: Tickets, ticket: Ticket, *, reused: bool) -> str:
     if reused:
         return f"{subject}: asked for before, so it goes on; end it with snowledger tickets cancel"
     try:
-        ended = tickets.cancel(ticket.ticket_id, ticket.customer, timestamp_now())
+        ended = tickets.cancel(ticket.ticket_id, ticket.customer, timestamp_now(), ticket.customers)
     except StateError as error:
         return printable(f"{subject}: it could not be cancelled: {error}")
     return f"{subject}: {'gone' if ended is None else cancellation(ended)}"

@@ -137,7 +137,7 @@ def wait_for(
         if seen == mark:
             continue
         try:
-            found = tickets.get(ticket.ticket_id, ticket.customer)
+            found = tickets.get(ticket.ticket_id, ticket.customer, ticket.customers)
         except StateError:
             if time.monotonic() > readable + _STORE_WAIT_S:
                 raise

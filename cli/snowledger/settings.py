@@ -1,9 +1,6 @@
-"""Settings: defaults, then ``snowledger.toml``, then the environment, then flags.
+"""Settings: defaults, then ``snowledger.toml`` (see ``settings_file``), then the environment, then flags.
 
-The file is ``$SNOWLEDGER_CONFIG``, else ``./snowledger.toml``, else ``snowledger.toml`` in the user's configuration
-folder: the first that exists, alone. ``serve`` passes the second over: the client chose the folder, and a repository
-that somebody cloned must not decide who the customer is. Relative paths in the file start from its own folder. A
-variable that is set to nothing counts as not set.
+A variable that is set to nothing counts as not set.
 """
 
 from __future__ import annotations
@@ -11,10 +8,8 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-import tomllib
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import ValidationError
@@ -24,6 +19,7 @@ from snowledger_queue import OPERATIONAL_CUSTOMER
 
 from . import settings_errors
 from .errors import SettingsError
+from .settings_file import CONFIG_VARIABLE, find_file, read_file
 from .settings_values import (
     IDENTIFIERS,
     PREFIX,
@@ -34,23 +30,18 @@ from .settings_values import (
     FilePath,
     Identifier,
     Integer,
+    LoopbackAddress,
     Number,
     OptionalIdentifier,
     OptionalPath,
     Word,
+    Words,
     setting,
 )
 
-if TYPE_CHECKING:
-    from snowledger_uploader import SnowflakeConfig
-
-CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 DEBUG_VARIABLE = f"{PREFIX}DEBUG"
-FILE_NAME = "snowledger.toml"
 DUCKDB_NAME = "warehouse.duckdb"
-
-_PATHS = (Path, Path | None)
-"""What the fields are that hold one."""
+TOKENS_NAME = "tokens.json"
 
 
 def default_home() -> Path:
@@ -105,8 +96,17 @@ class Settings(BaseSettings):
         default_factory=lambda earlier: earlier["warehouse"] == "duckdb",
     )
     """Whether ``serve`` and ``query`` start an uploader when nobody drains the spool."""
+    tokens_file: FilePath = setting(
+        "TOKENS_FILE",
+        accepted="the path of a file, without ?",
+        default_factory=lambda earlier: earlier["home"] / TOKENS_NAME,
+    )
+    """Who may call the HTTP server."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Word] = setting(
         "LOG_LEVEL", accepted="debug, info, warning or error", default="info"
+    )
+    log_format: Annotated[Literal["console", "json"], Word] = setting(
+        "LOG_FORMAT", accepted="console or json", default="console"
     )
     context_max_age_s: Number = setting("CONTEXT_MAX_AGE_S", accepted="seconds, a number above 0", default=300.0, gt=0)
     """A context that was compared with the warehouse longer ago is marked stale, and a refresh is asked for."""
@@ -184,6 +184,12 @@ class Settings(BaseSettings):
         "SNOWFLAKE_SEARCH_OPTIMIZATION", accepted="true or false", default=False
     )
     """Whether ``ddl apply`` asks for it; only Enterprise edition has it."""
+    monitor: LoopbackAddress = setting(
+        "MONITOR",
+        accepted="HOST:PORT with the host 127.0.0.1, [::1] or localhost, such as 127.0.0.1:9465",
+        default=None,
+    )
+    """Where the uploader shows ``/healthz``, ``/readyz`` and ``/metrics``."""
     batch_age_s: Number = setting(
         "BATCH_AGE_S", accepted="seconds, a number from 0 to 3600", default=0.0, ge=0, le=3600
     )
@@ -195,6 +201,11 @@ class Settings(BaseSettings):
         default=120_000,
         gt=0,
     )
+    """Low-value telemetry is sampled when the oldest queued event has waited longer."""
+    backpressure_events: Integer = setting(
+        "BACKPRESSURE_EVENTS", accepted="events, a whole number above 0", default=100_000, gt=0
+    )
+    """It is sampled when more wait; above twice as many no event is taken."""
     max_queue_bytes: Bytes = setting(
         "MAX_QUEUE_BYTES",
         "MAX_QUEUE_SIZE",
@@ -202,11 +213,47 @@ class Settings(BaseSettings):
         default=50 * 1024 * 1024,
         gt=0,
     )
+    """Above it no event is taken; low-value telemetry is sampled above half of it."""
+    min_free_disk: Bytes = setting(
+        "MIN_FREE_DISK",
+        accepted="bytes, such as 268435456 or 256MiB; 0 keeps no reserve",
+        default=256 * 1024 * 1024,
+        ge=0,
+    )
+    """No event is taken when the spool's disk has less free."""
+
+    http_allowed_hosts: Words = setting(
+        "HTTP_ALLOWED_HOSTS", accepted="host names separated by commas, without ports", default=frozenset()
+    )
+    """Names under which clients reach the HTTP server, besides localhost and the one it listens on."""
+    http_allowed_origins: Words = setting(
+        "HTTP_ALLOWED_ORIGINS",
+        accepted="origins such as https://app.example.com, separated by commas",
+        default=frozenset(),
+    )
+    """Web pages that may call the HTTP server, besides those of its own hosts."""
+    http_rate_per_s: Number = setting(
+        "HTTP_RATE_PER_S", accepted="calls per second, a number above 0", default=200.0, gt=0
+    )
+    """Of one identity, on average; twice as many at once."""
+    http_max_connections: Integer = setting(
+        "HTTP_MAX_CONNECTIONS", accepted="a whole number from 2 to 100000", default=4096, ge=2, le=100_000
+    )
+    http_tls_cert: OptionalPath = setting("HTTP_TLS_CERT", accepted="the path of a PEM file, without ?", default=None)
+    http_tls_key: OptionalPath = setting("HTTP_TLS_KEY", accepted="the path of a PEM file, without ?", default=None)
 
     @property
     def duckdb_database(self) -> str | None:
         """DuckDB's name for its file; None where another warehouse is asked."""
         return self.duckdb_path.stem if self.warehouse == "duckdb" else None
+
+    @property
+    def monitor_address(self) -> tuple[str, int] | None:
+        """Its host and port."""
+        if self.monitor is None:
+            return None
+        host, _, port = self.monitor.rpartition(":")
+        return host.strip("[]"), int(port)
 
     @classmethod
     def settings_customise_sources(
@@ -221,7 +268,7 @@ class Settings(BaseSettings):
         return (
             init_settings,
             env_settings,
-            InitSettingsSource(settings_cls, _read_file(find_file(here=_reads_here(settings_cls)))),
+            InitSettingsSource(settings_cls, _file_values(find_file(here=_reads_here(settings_cls)))),
         )
 
 
@@ -241,45 +288,9 @@ def load_settings(model: type[Settings] = Settings, /, **flags: object) -> Setti
         return model(**given)
     except ValidationError as error:
         path = find_file(here=_reads_here(model))
-        raise SettingsError(settings_errors.explain(error, model.model_fields, given, path, _read_file(path))) from None
-
-
-def snowflake_config(settings: Settings) -> SnowflakeConfig | None:
-    """Where the uploader loads into Snowflake; None when the warehouse is a DuckDB file.
-
-    Raises:
-        SettingsError: there is no connection to go through.
-    """
-    if settings.warehouse == "duckdb":
-        return None
-    if settings.snow_connection is None:
         raise SettingsError(
-            "the warehouse snowflake needs a connection: set SNOW_CONNECTION to a name in connections.toml. "
-            "What is logged meanwhile stays in the queue"
-        )
-    from snowledger_uploader import SnowflakeConfig
-
-    return SnowflakeConfig(
-        connection=settings.snow_connection,
-        database=settings.snowflake_database,
-        schema=settings.snowflake_schema,
-        warehouse=settings.snowflake_warehouse,
-        role=settings.snowflake_loader_role,
-    )
-
-
-def find_file(*, here: bool = True) -> Path | None:
-    """The settings file that is read; None when there is none. One that is named must exist.
-
-    ``here`` says whether the current folder is looked at.
-    """
-    named = os.environ.get(CONFIG_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    candidates = [platformdirs.user_config_path("snowledger", appauthor=False) / FILE_NAME]
-    if here:
-        candidates.insert(0, Path(FILE_NAME))
-    return next((path.absolute() for path in candidates if os.path.lexists(path)), None)
+            settings_errors.explain(error, model.model_fields, given, path, _file_values(path))
+        ) from None
 
 
 def keep_paths() -> None:
@@ -298,22 +309,8 @@ def _reads_here(model: type[BaseSettings]) -> bool:
     return not issubclass(model, ServerSettings)
 
 
-def _read_file(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        values = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from None
-    for name, value in values.items():
-        if name not in Settings.model_fields:
-            raise SettingsError(f"{path}: {settings_errors.unknown('setting', name, Settings.model_fields)}")
-        if Settings.model_fields[name].annotation in _PATHS and isinstance(value, str) and value:
-            with suppress(RuntimeError):  # nobody has that name: refused where every path is checked
-                values[name] = path.parent / Path(value).expanduser()
-    return values
+def _file_values(path: Path | None) -> dict[str, Any]:
+    return {} if path is None else read_file(path, Settings.model_fields)
 
 
 def _warn_of_unknown_variables() -> None:

@@ -14,6 +14,8 @@ from snowledger_queue import OPERATIONAL_CUSTOMER, InvalidEventError, check_cust
 
 PREFIX = "SNOWLEDGER_"
 
+_MAX_PORT = 65535
+
 IDENTIFIERS = "letters, digits and _, no digit first, at most 255"
 """Names in Snowflake that need no quotes."""
 
@@ -81,13 +83,26 @@ def _no_boolean(value: object) -> object:
     return value
 
 
+def _loopback(address: str | None) -> str | None:
+    if address is not None and not re.fullmatch(r"(127\.0\.0\.1|\[::1\]|localhost):\d{1,5}", address):
+        message = "not an address of this machine"
+        raise ValueError(message)
+    if address is not None and int(address.rpartition(":")[2]) > _MAX_PORT:
+        message = "no such port"
+        raise ValueError(message)
+    return address
+
+
 FilePath = Annotated[Path, AfterValidator(_absolute)]
 OptionalPath = Annotated[Path | None, AfterValidator(_absolute_or_none)]
 DatabasePath = Annotated[FilePath, AfterValidator(_database)]
 CustomerId = Annotated[str, AfterValidator(_customer)]
 CustomerIds = Annotated[frozenset[CustomerId], NoDecode, BeforeValidator(_split)]
+Words = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 OptionalIdentifier = Annotated[str | None, AfterValidator(lambda name: None if name is None else _identifier(name))]
+LoopbackAddress = Annotated[str | None, AfterValidator(_loopback)]
+"""Host and port that only this machine reaches."""
 Word = BeforeValidator(_lower)
 """A choice of words, in any case."""
 Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]

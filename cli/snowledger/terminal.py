@@ -70,4 +70,4 @@ def printable(text: str) -> str:
     """The text on one line and harmless to a terminal: whatever does not print is escaped."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

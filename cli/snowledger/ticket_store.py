@@ -70,8 +70,7 @@ def find_ticket(tickets: Tickets, ticket_id: str) -> Ticket:
         CommandError: there is none, or there are several.
     """
     wanted = ticket_id.lower()
-    owner = tickets.owner(wanted)
-    ticket = None if owner is None else tickets.get(wanted, owner)
+    ticket = tickets.of_anybody(wanted)
     if ticket is not None:
         return ticket
     found = [one for one in tickets.list(None, _NEWEST) if wanted and one.ticket_id.startswith(wanted)]

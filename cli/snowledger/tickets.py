@@ -87,7 +87,7 @@ def cancel(ticket_id: TicketId, home: options.Home = None) -> None:
     with open_tickets(spool) as store:
         ticket = find_ticket(store, ticket_id)
         ended = ticket.finished_at is not None
-        ticket = store.cancel(ticket.ticket_id, ticket.customer, timestamp_now()) or ticket
+        ticket = store.cancel(ticket.ticket_id, ticket.customer, timestamp_now(), ticket.customers) or ticket
     if ended:
         typer.echo(f"{ticket.ticket_id}: it has ended already ({ticket.status})")
     else:

@@ -18,6 +18,8 @@ from .terminal import count, duration, progress
 if TYPE_CHECKING:
     from snowledger_queue import UploaderStatus
 
+    from .settings import Settings
+
 log = logging.getLogger(__name__)
 
 
@@ -25,6 +27,15 @@ def upload(
     once: Annotated[bool, typer.Option("--once", help="Load what is there, print a summary and end.")] = False,
     home: options.Home = None,
     duckdb_path: options.DuckdbPath = None,
+    log_format: options.LogFormat = None,
+    monitor: Annotated[
+        str | None,
+        typer.Option(
+            "--monitor",
+            metavar="HOST:PORT",
+            help="Show /healthz, /readyz and /metrics there, for this machine alone; port 0 takes a free one.",
+        ),
+    ] = None,
     exit_when_unused: Annotated[bool, typer.Option("--exit-when-unused", hidden=True)] = False,
     log_file: Annotated[Path | None, typer.Option("--log-file", hidden=True)] = None,
 ) -> None:
@@ -38,9 +49,12 @@ def upload(
     from snowledger_queue import LockHeldError
 
     if log_file is not None:
-        logs.configure("info", log_file)
+        logs.configure("info", log_format or "console", log_file)
     try:
-        _upload(once, home, duckdb_path, exit_when_unused, log_file)
+        from .settings import load_settings
+
+        settings = load_settings(home=home, duckdb_path=duckdb_path, log_format=log_format, monitor=monitor)
+        _upload(settings, once, exit_when_unused, log_file)
     except Exception as error:
         if log_file is not None:
             # Nobody sees the standard error of a process that serve started.
@@ -49,16 +63,13 @@ def upload(
         raise
 
 
-def _upload(
-    once: bool, home: Path | None, duckdb_path: Path | None, exit_when_unused: bool, log_file: Path | None
-) -> None:
+def _upload(settings: Settings, once: bool, exit_when_unused: bool, log_file: Path | None) -> None:
     from . import __version__
-    from .settings import load_settings, snowflake_config
+    from .snowflake_config import snowflake_config
 
-    settings = load_settings(home=home, duckdb_path=duckdb_path)
     # With --once the summary says it all, unless somebody asked for more.
     quiet = once and "log_level" not in settings.model_fields_set
-    logs.configure("warning" if quiet else settings.log_level, log_file)
+    logs.configure("warning" if quiet else settings.log_level, settings.log_format, log_file)
     snowflake = snowflake_config(settings)
 
     from snowledger_uploader import QueryLimits, UploaderConfig, UploaderError, run
@@ -85,6 +96,8 @@ def _upload(
             artifact_max_bytes=settings.artifact_max_bytes,
             credits_per_hour=settings.credits_per_hour_limit,
         ),
+        # Not by one that serve started: that the port is taken must not keep events from being loaded.
+        monitor=None if exit_when_unused else settings.monitor_address,
         notify_socket=notify_socket,
     )
     started = time.monotonic()
