@@ -6,11 +6,14 @@ FAKE := tests/fake_snowflake
 FAKE_STAMP := .venv-fake/.setup
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
+# Where the caller's environment forbids bytecode every process would compile all anew, the tests' hundreds too.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help setup fake demo test test-live check fix bench lock build clean
+.PHONY: help setup fake demo test test-thorough torture fuzz test-live check fix bench lock build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the locked dependencies (PYTHON=python3.12 chooses another Python)
 	@:
@@ -42,9 +45,21 @@ demo: setup ## watch an event travel from the server to an embedded warehouse
 test: setup fake ## run the tests
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
+test-thorough: setup fake ## run them in all variants, with ten times as many examples of each property (takes half an hour)
+	@SNOWLEDGER_THOROUGH=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -o timeout=900
+
+# What cannot be tried on this machine fails here, where the suite skips it.
+torture: setup ## kill servers and uploaders KILLS=1000 times, cut the power LOSSES=200 times, fill disks (root on Linux)
+	@SNOWLEDGER_TORTURE_REQUIRED=1 SNOWLEDGER_TORTURE_KILLS=$(or $(KILLS),1000) \
+		SNOWLEDGER_TORTURE_POWER_LOSSES=$(or $(LOSSES),200) $(BIN)/python -m pytest -v -s tests/torture
+
 test-live: setup fake ## try it on a Snowflake account (CONNECTION=name of an entry in connections.toml)
 	@test -n "$(CONNECTION)" || { echo "say which entry of connections.toml: make test-live CONNECTION=name" >&2; exit 1; }
 	@SNOWLEDGER_LIVE_CONNECTION="$(CONNECTION)" $(BIN)/python -m pytest -v tests/live
+
+fuzz: setup ## 100,000 inputs for each surface (INPUTS=…; SEED=… tries the same again), some half an hour
+	@FUZZ_INPUTS=$(or $(INPUTS),100000) FUZZ_SEED=$(SEED) \
+		$(BIN)/python -m pytest -q -rP -n 2 --dist worksteal --timeout 7200 tests/fuzz
 
 check: setup ## check format, lint, types, import rules and the Snowflake SQL
 	@$(BIN)/ruff format --check .
@@ -58,8 +73,8 @@ fix: setup ## format, and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup fake ## measure latency, append rate, ingestion lag, drain rate, contexts, queries and Snowflake loads
-	@for name in latency append lag drain context queries results snowflake_load; do $(BIN)/python bench/$$name.py || missed=1; done; exit $${missed:-0}
+bench: setup fake ## measure latency, HTTP, append rate, ingestion lag, drain rate, contexts, queries, Snowflake loads, an outage and a soak
+	@for name in latency http append lag drain context queries results snowflake_load outage soak; do $(BIN)/python bench/$$name.py || missed=1; done; exit $${missed:-0}
 
 # The resolver lives in a throw-away environment: it is no dependency of the project.
 lock: ## write both requirements.lock anew (LOCKFLAGS=--upgrade for the newest versions)

@@ -13,42 +13,45 @@ from typing import Any
 import duckdb
 import psutil
 from mcp.client.stdio import StdioServerParameters
-from tests.command_server import SERVER
+from tests.command_server import SERVER, Command
 
 from snowledger_queue import DeadLetter, DeadLetterBox, Spool, open_spool
 
-PATIENCE_S = 20.0  # a busy machine must not fail a test; every wait ends far sooner
+PATIENCE_S = 40.0  # a busy machine must not fail a test; every wait ends far sooner
 CONFIGURING = ("SNOWLEDGER_", "XDG_", "QUEUE_DIR", "SNOW_CONNECTION", "BACKPRESSURE_", "MAX_QUEUE_SIZE")
 
 
 class Ledger:
     """Away from the settings of whoever runs the tests. `close` leaves no process behind."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, home: Path | None = None) -> None:
         self.folder = folder
-        self.home = folder / "spool"
+        self.home = home or folder / "spool"
         self.warehouse = self.home / "warehouse.duckdb"
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURING)}
         self.environment |= {"HOME": str(folder), "SNOWLEDGER_HOME": str(self.home), "SNOWLEDGER_CUSTOMER": "acme"}
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: dict[Command | subprocess.Popen[bytes], tuple[str, ...]] = {}
 
     @property
     def spool(self) -> Spool:
         return open_spool(self.home)
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
-        """Start a command that goes on; its standard error is collected in `errors`."""
+    def start(self, *arguments: str, script: str | None = None, **variables: str) -> Command:
+        """Start a command that goes on, or a script in its place; its standard error is collected in `errors`."""
+        with self._log.open("ab") as log:
+            process = SERVER.start(arguments, self.folder, {**self.environment, **variables}, log.fileno(), script)
+        self._started[process] = arguments
+        return process
+
+    def start_new(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The same in an interpreter of its own; takes half a second more."""
+        command = [sys.executable, "-m", "snowledger", *arguments]
+        pipe = subprocess.PIPE
         with self._log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "snowledger", *arguments],
-                cwd=self.folder,
-                env={**self.environment, **variables},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                bufsize=0,
+                command, cwd=self.folder, env=self.environment, stdin=pipe, stdout=pipe, stderr=log, bufsize=0
             )
-        self._started.append(process)
+        self._started[process] = arguments
         return process
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -59,11 +62,16 @@ class Ledger:
 
     def server(self, *arguments: str, **variables: str) -> StdioServerParameters:
         """How the official client starts `serve`."""
+        program, *words = SERVER.program("serve", *arguments)
         return StdioServerParameters(
-            command=sys.executable,
-            args=["-m", "snowledger", "serve", *arguments],
-            env={**self.environment, **variables},
-            cwd=self.folder,
+            command=program, args=words, env={**self.environment, **variables}, cwd=self.folder
+        )
+
+    def new_server(self, *arguments: str, **variables: str) -> StdioServerParameters:
+        """The same in an interpreter of its own, as clients start it; takes half a second more."""
+        words = ["-m", "snowledger", "serve", *arguments]
+        return StdioServerParameters(
+            command=sys.executable, args=words, env={**self.environment, **variables}, cwd=self.folder
         )
 
     @property
@@ -101,12 +109,13 @@ class Ledger:
 
     def processes(self, command: str = "") -> list[psutil.Process]:
         """The live processes on this spool that run the command."""
+        ours = {run.pid for run, words in self._started.items() if run.poll() is None and command in " ".join(words)}
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
-                ours = any(str(self.folder) in word for word in words) or process.pid in self._pids
-                if ours and command in " ".join(words) and process.status() != psutil.STATUS_ZOMBIE:
+                about = any(str(self.folder) in word for word in words) and command in " ".join(words)
+                if (about or process.pid in ours) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
@@ -125,10 +134,6 @@ class Ledger:
     @property
     def _log(self) -> Path:
         return self.folder / "stderr.txt"
-
-    @property
-    def _pids(self) -> set[int]:
-        return {process.pid for process in self._started}
 
 
 def wait_until(condition: Callable[[], object], what: str = "condition", patience_s: float = PATIENCE_S) -> None:

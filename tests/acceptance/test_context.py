@@ -97,7 +97,7 @@ async def test_with_a_running_uploader_nothing_flickers(ledger: Ledger) -> None:
 async def test_an_insight_acknowledged_before_a_kill_is_there_after_the_restart(ledger: Ledger) -> None:
     for round_number in range(3):
         # By its command line the process is found.
-        async with Client(ledger.server("--no-uploader", "--home", str(ledger.home)), mode="auto") as client:
+        async with Client(ledger.new_server("--no-uploader", "--home", str(ledger.home)), mode="auto") as client:
             await call(client, "log_insight", **insight(round_number))
             [server] = ledger.processes("serve")
             server.send_signal(signal.SIGKILL)

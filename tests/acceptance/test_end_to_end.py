@@ -12,6 +12,7 @@ import psutil
 import pytest
 from mcp import Client
 from tests.acceptance.ledger import Ledger, wait_until
+from tests.thorough import variants
 
 EVENTS = "SELECT activity, customer, feature_json FROM activities.events WHERE activity_id = ?"
 ATOMS = "SELECT subject, metric, value, verified, is_quarantined FROM activities.insight_atoms WHERE atom_id = ?"
@@ -86,7 +87,7 @@ def _uses(process: psutil.Process, folder: Path) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("name", variants("SIGTERM", "SIGHUP", "SIGINT"))
 def test_a_demo_that_is_ended_halfway_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
     number = signal.Signals[name]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -123,10 +123,20 @@ def test_snowflake_goes_through_the_same_four(cli: Cli, fake_snowflake: FakeSnow
     assert cli.run("ddl", "plan").stdout.endswith(f"{len(every)} statements would run\n")
 
     # The database stays, what came after it is made by the next call.
-    fake_snowflake.fault("CREATE SCHEMA", "error", code=3001, message="insufficient privileges")
+    message = "insufficient privileges (token=canary)\nCREATE SCHEMA canary"
+    fake_snowflake.fault("CREATE SCHEMA", "error", code=3001, message=message)
     errors = cli.run("ddl", "apply", code=1).stderr
     assert 'snowflake/05_schema.sql: CREATE SCHEMA IF NOT EXISTS "CLAUDE_LOGS"."ACTIVITIES"' in errors
     assert "insufficient privileges" in errors
+    assert "log in with a role that may" in errors
+    assert "run snowledger ddl apply again" in errors
+    assert "canary" not in errors
+    assert errors.count("\n") == 1
+    fake_snowflake.fault("^SHOW", "error", code=603, message="an internal error\ncanary")
+    errors = cli.run("ddl", "plan", code=1).stderr
+    assert errors.startswith("snowledger: cannot read what Snowflake holds: an internal error [000603]; nothing was")
+    assert "canary" not in errors
+    assert errors.count("\n") == 1
     resumed = cli.run("ddl", "apply").stdout
     assert resumed.startswith("snowflake/05_schema.sql  absent\n")
     assert cli.run("ddl", "verify").stdout == "every object and column is there, with its type\n"
@@ -136,6 +146,9 @@ def test_snowflake_goes_through_the_same_four(cli: Cli, fake_snowflake: FakeSnow
     assert first["warehouse"] == second["warehouse"] == "snowflake"
     assert {**first["objects"], **second["objects"]} == {one.name: one.version for one in every}  # type: ignore[dict-item]
     assert {one.query_tag[:6] for one in fake_snowflake.statements() if one.query_tag} == {"cdesk_"}
+
+    logins = {request for request in fake_snowflake.requests() if request.startswith("LOGIN")}
+    assert logins == {"LOGIN loader SECONDARY ROLES NONE"}
 
     fake_snowflake.fault("LOGIN", "wrong_password")
     errors = cli.run("ddl", "plan", code=1).stderr

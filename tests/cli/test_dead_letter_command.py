@@ -36,9 +36,9 @@ def test_list_shows_one_on_each_line_and_nothing_that_a_terminal_obeys(cli: Cli)
     assert cli.run("dead-letter", "list", "--json").stdout == ""
     put(cli, REJECTED, DAMAGED)
     first, second = cli.run("dead-letter", "list").stdout.splitlines()
-    assert first.startswith(f"{REJECTED.letter_id}  rejected  ")
+    assert first.startswith(f"{REJECTED.letter_id}  rejected      ")
     assert first.endswith(f"{SEGMENT}:0  no such \\x1b[31mtype")
-    assert second.startswith(f"{DAMAGED.letter_id}  damaged   ")
+    assert second.startswith(f"{DAMAGED.letter_id}  damaged       ")
     objects = [json.loads(text) for text in cli.run("dead-letter", "list", "--json").stdout.splitlines()]
     assert [found["letter_id"] for found in objects] == [REJECTED.letter_id, DAMAGED.letter_id]
     assert objects[0]["original_text"].encode() == REJECTED.original

@@ -18,6 +18,7 @@ CHECKS = [
     "uploader",
     "warehouse",
     "dead letters",
+    "tokens",
     "claude desktop",
 ]
 
@@ -41,7 +42,8 @@ def test_a_spool_in_use_is_fine_in_both_forms(cli: Cli) -> None:
     assert "a flush takes" in found["durable write"]["found"]
     assert "has its schema" in found["warehouse"]["found"]
     assert list(cli.spool.work.iterdir()) == []
-    lines = cli.run("doctor").stdout.splitlines()
+    # What is found goes on in the next line where it is long, as a path may be.
+    lines = [line for line in cli.run("doctor").stdout.splitlines() if not line.startswith(" ")]
     assert [line[6:22].strip() for line in lines] == CHECKS
     assert {line[:6] for line in lines} == {"ok    "}
 
@@ -118,3 +120,11 @@ def test_an_empty_folder_that_others_can_enter_is_a_failure(cli: Cli) -> None:
     found = findings(cli, code=1)
     assert found["spool"]["state"] == "fail"
     assert "chmod 700" in found["spool"]["found"]
+
+
+def test_tokens_that_let_nobody_in_are_found(cli: Cli) -> None:
+    cli.run("token", "add", "alice", "--customer", "acme")
+    assert findings(cli)["tokens"]["found"] == f"1 token in {cli.home / 'tokens.json'}"
+    (cli.home / "tokens.json").write_text("{")
+    broken = findings(cli, code=1)["tokens"]
+    assert (broken["state"], str(cli.home / "tokens.json") in broken["found"]) == ("fail", True)

@@ -14,7 +14,7 @@ from tests.cli.cli_process import CONFIGURING, Cli
 
 from snowledger import claude_desktop, install_systemd
 from snowledger.errors import CommandError
-from snowledger.systemd_unit import UNIT
+from snowledger.systemd_unit import SERVER, SOCKET, UPLOADER
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="systemd is Linux's")
 
@@ -54,10 +54,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_dry_run_shows_the_unit_of_a_user_and_writes_nothing(cli: Cli) -> None:
     config = cli.folder / "config"
     done = cli.run("install", "systemd", "--user", "--dry-run", XDG_CONFIG_HOME=str(config))
-    assert done.stdout.startswith(f"would write to {config / 'systemd' / 'user' / UNIT}:\n\n# Made by ")
+    assert done.stdout.startswith(f"would write to {config / 'systemd' / 'user' / UPLOADER}:\n\n# Made by ")
     assert " upload\n" in done.stdout
     assert f"\nEnvironment=SNOWLEDGER_HOME={cli.home}\n" in done.stdout
-    assert f"  systemctl --user enable --now {UNIT}\n" in done.stdout
+    assert f"  systemctl --user enable --now {UPLOADER}\n" in done.stdout
     assert list(cli.folder.iterdir()) == []
 
 
@@ -73,18 +73,18 @@ def test_the_service_of_the_machine_has_a_spool_of_its_own(
 ) -> None:
     monkeypatch.setattr(install_systemd, "_user_exists", lambda: False)
     install_systemd.install_systemd()
-    unit = (machine / UNIT).read_text(encoding="utf-8")
+    unit = (machine / UPLOADER).read_text(encoding="utf-8")
     assert "\nExecStart=/opt/snowledger/bin/snowledger upload\n" in unit
     assert "\nEnvironment=SNOWLEDGER_HOME=/var/lib/snowledger\n" in unit
     assert "\nUser=snowledger\n" in unit
     assert capsys.readouterr().out.splitlines() == [
-        f"installed: {machine / UNIT}",
+        f"installed: {machine / UPLOADER}",
         "next:",
         "  useradd --system --home-dir /var/lib/snowledger --shell /usr/sbin/nologin snowledger",
         "  systemctl daemon-reload",
-        f"  systemctl enable --now {UNIT}",
-        f"  systemctl status {UNIT}",
-        f"  journalctl -u {UNIT} -f",
+        f"  systemctl enable --now {UPLOADER}",
+        f"  systemctl status {UPLOADER}",
+        f"  journalctl -u {UPLOADER} -f",
     ]
 
 
@@ -92,7 +92,7 @@ def test_a_unit_is_written_once_and_never_over_another_unless_forced(
     machine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install = install_systemd.install_systemd
-    unit = machine / UNIT
+    unit = machine / UPLOADER
     install()
     wanted = unit.read_text(encoding="utf-8")
     assert stat.S_IMODE(unit.stat().st_mode) == 0o644
@@ -126,12 +126,12 @@ def test_it_says_what_has_to_be_made_before_the_service_can_start(
     assert "  install -d -o snowledger -m 700 /srv/spool\n" in said
     assert f"  install -D -m 600 'YOUR_A KEY.P8' '{key}'\n" in said
     assert "YOUR_CONNECTIONS" not in said  # it is there
-    assert f"LoadCredential=a key.p8:{key}\n" in (machine / UNIT).read_text(encoding="utf-8")
+    assert f"LoadCredential=a key.p8:{key}\n" in (machine / UPLOADER).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("options", [{"user": True}, {}], ids=["user", "duckdb"])
+@pytest.mark.parametrize("options", [{"user": True}, {}, {"service": "server"}], ids=["user", "duckdb", "server"])
 def test_a_credential_that_the_service_would_not_get_is_refused(machine: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(CommandError, match="--credential is for the service of the machine"):
+    with pytest.raises(CommandError, match="--credential is for the uploader as a service of the machine"):
         install_systemd.install_systemd(credential=[Path("key.p8")], **options)
     assert list(machine.iterdir()) == []
 
@@ -171,7 +171,7 @@ def test_without_systemd_it_says_what_can_be_done(
 
 def test_the_unit_of_a_user_goes_where_systemd_looks_for_it(machine: Path, tmp_path: Path) -> None:
     install_systemd.install_systemd(user=True)
-    assert (tmp_path / "config" / "systemd" / "user" / UNIT).is_file()
+    assert (tmp_path / "config" / "systemd" / "user" / UPLOADER).is_file()
     assert list(machine.iterdir()) == []
 
 
@@ -180,16 +180,48 @@ def test_without_root_it_says_so() -> None:
         folder = Path(name)
         folder.chmod(0o755 if os.geteuid() == 0 else 0o555)
         with unprivileged(), pytest.raises(CommandError, match="denied; run it as root, or use --user"):
-            install_systemd._write(folder / UNIT, "text")
+            install_systemd._write(folder / UPLOADER, "text")
         assert list(folder.iterdir()) == []
 
 
 def test_a_unit_for_another_machine_goes_into_a_folder_of_one_s_choice(cli: Cli) -> None:
     done = cli.run("install", "systemd", "--user", "--unit-dir", cli.folder)
-    assert done.stdout.startswith(f"installed: {cli.folder / UNIT}\n")
-    assert f"\nEnvironment=SNOWLEDGER_HOME={cli.home}\n" in (cli.folder / UNIT).read_text(encoding="utf-8")
+    assert done.stdout.startswith(f"installed: {cli.folder / UPLOADER}\n")
+    assert f"\nEnvironment=SNOWLEDGER_HOME={cli.home}\n" in (cli.folder / UPLOADER).read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_not_there_is_named(cli: Cli) -> None:
     done = cli.run("install", "systemd", "--user", "--unit-dir", "absent", code=1)
-    assert done.stderr == f"snowledger: cannot write {cli.folder / 'absent' / UNIT}: No such file or directory\n"
+    assert done.stderr == f"snowledger: cannot write {cli.folder / 'absent' / UPLOADER}: No such file or directory\n"
+
+
+def test_the_server_is_a_service_with_a_socket_and_starts_no_uploader(
+    machine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install_systemd.install_systemd("server", listen=["127.0.0.1:9000"])
+    assert sorted(path.name for path in machine.iterdir()) == [SERVER, SOCKET]
+    assert "\nExecStart=/opt/snowledger/bin/snowledger serve --http systemd --no-uploader\n" in (
+        (machine / SERVER).read_text(encoding="utf-8")
+    )
+    assert "\nListenStream=127.0.0.1:9000\n" in (machine / SOCKET).read_text(encoding="utf-8")
+    said = capsys.readouterr().out
+    # The folder has to be there for the token.
+    assert (
+        "  install -d -o snowledger -m 700 /var/lib/snowledger\n  sudo -u snowledger /opt/snowledger/bin/snowledger "
+        in said
+    )
+    assert " token add NAME --customer ID --home /var/lib/snowledger    # for each client\n" in said
+    assert f"  systemctl enable --now {SOCKET} {SERVER}\n" in said
+
+
+def test_no_unit_of_the_server_is_written_when_one_of_them_is_another(machine: Path) -> None:
+    (machine / SOCKET).write_text("[Socket]\nListenStream=80\n", encoding="utf-8")
+    with pytest.raises(CommandError, match=rf"{SOCKET} is another unit: .*ListenStream.* differ"):
+        install_systemd.install_systemd("server")
+    assert [path.name for path in machine.iterdir()] == [SOCKET]
+
+
+def test_where_to_listen_is_the_servers_alone(machine: Path) -> None:
+    with pytest.raises(CommandError, match="--listen is for the server"):
+        install_systemd.install_systemd(listen=["127.0.0.1:9000"])
+    assert list(machine.iterdir()) == []

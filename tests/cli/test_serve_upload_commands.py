@@ -1,8 +1,8 @@
 """``serve`` and ``upload``: how they start, refuse, end and report. What they do is tested with their packages."""
 
-import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +12,8 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from tests.cli.cli_process import Cli, until
+from tests.torture.disks import small_disk
 
-from snowledger import logs
 from snowledger_queue import lock_holder
 
 
@@ -22,6 +22,19 @@ def count(path: Path) -> int:
         found = connection.execute("SELECT count(*) FROM activities.events WHERE customer = 'acme'").fetchone()
     assert found is not None
     return int(found[0])
+
+
+def test_tls_is_for_http_alone(cli: Cli) -> None:
+    assert "needs --http" in cli.run("serve", "--tls-cert", "cert.pem", code=2).stderr
+
+
+def test_a_taken_monitor_port_keeps_no_uploader_of_a_server_from_loading(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monitor = f"127.0.0.1:{taken.getsockname()[1]}"
+        cli.log(1)
+        assert f"cannot listen on {monitor}" in cli.run("upload", code=3, SNOWLEDGER_MONITOR=monitor).stderr
+        cli.run("upload", "--exit-when-unused", SNOWLEDGER_MONITOR=monitor)
+    assert count(cli.home / "warehouse.duckdb") == 1
 
 
 def test_serve_ends_with_its_input_and_says_nothing_on_stdout(cli: Cli) -> None:
@@ -43,6 +56,19 @@ def test_what_cannot_start_ends_with_3_and_one_line(variables: dict[str, str], r
         assert done.stdout == ""
         (line,) = done.stderr.splitlines()
         assert reason in line
+
+
+@pytest.mark.parametrize("command", ["serve", "upload"])
+def test_on_a_read_only_disk_nothing_starts_and_the_reason_is_told(command: str, cli: Cli, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "ro") as disk:
+        done = cli.run(command, code=3, SNOWLEDGER_HOME=str(disk / "spool"))
+        assert "cannot create the folder" in done.stderr
+        assert "Read-only file system" in done.stderr
+    with small_disk(tmp_path / "another") as disk:
+        cli.run("serve", "--no-uploader", SNOWLEDGER_HOME=str(disk / "spool"))
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        done = cli.run(command, code=3, SNOWLEDGER_HOME=str(disk / "spool"))
+        assert f"{disk / 'spool'} cannot be written (read-only, or mode 700)" in done.stderr
 
 
 def test_upload_once_reports_in_one_line_and_nothing_else_in_a_pipe(cli: Cli) -> None:
@@ -150,21 +176,3 @@ def test_an_uploader_started_by_serve_leaves_its_reason_in_its_log(cli: Cli) -> 
     assert "'loud' is not accepted" in line
     done = cli.run("upload", "--log-file", "/dev/null/x", code=3)
     assert "cannot write the log file" in done.stderr
-
-
-def test_a_log_line_is_one_line_and_its_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 1000)
-    file = tmp_path / "x.log"
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    try:
-        logs.configure("info", file)
-        for number in range(50):
-            logging.getLogger("test").info("%d\n2026 ERROR forged \x1b[2J", number)
-        assert all("INFO test: " in line for line in file.read_text(encoding="utf-8").splitlines())
-        assert {path.name for path in tmp_path.iterdir()} == {"x.log", "x.log.1"}
-        assert file.stat().st_size <= 1000
-    finally:
-        for handler in set(root.handlers) - set(before[0]):
-            handler.close()
-        root.handlers[:], root.level = before

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from tests.cli.cli_process import CONFIGURING, Cli
 
 from snowledger.errors import SettingsError
+from snowledger.pressure import pressure_limits
 from snowledger.serve import uploader_command
-from snowledger.settings import ServerSettings, Settings, load_settings, snowflake_config, variables
+from snowledger.settings import ServerSettings, Settings, load_settings, variables
+from snowledger.snowflake_config import snowflake_config
+from snowledger_queue import PressureLimits
 from snowledger_uploader import SnowflakeConfig
 
 
@@ -62,6 +65,7 @@ def test_defaults_work_without_any_setting() -> None:
     assert settings.artifact_max_age_days == 90
     assert settings.artifact_max_bytes == 5 * 1024**3
     assert settings.credits_per_hour_limit == 100
+    assert pressure_limits(settings) == PressureLimits()
 
 
 def test_flags_win_over_environment_over_file_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,10 +146,17 @@ def test_allowed_customers_is_a_list_in_the_file_and_commas_in_the_environment(
         ("SNOWLEDGER_ALLOWED_CUSTOMERS", "good,../bad", "customer ids separated by commas"),
         ("SNOWLEDGER_AUTO_UPLOADER", "maybe", "true or false"),
         ("SNOWLEDGER_LOG_LEVEL", "loud", "debug, info, warning or error"),
+        ("SNOWLEDGER_LOG_FORMAT", "xml", "console or json"),
+        ("SNOWLEDGER_MONITOR", "0.0.0.0:9465", "with the host 127.0.0.1, [::1] or localhost"),
+        ("SNOWLEDGER_MONITOR", "127.0.0.1", "HOST:PORT"),
+        ("SNOWLEDGER_MONITOR", "127.0.0.1:65536", "HOST:PORT"),
+        ("SNOWLEDGER_MONITOR", "127.0.0.1.example:1", "HOST:PORT"),
         ("BACKPRESSURE_THRESHOLD", "2 minutes", "milliseconds, a whole number above 0"),
         ("BACKPRESSURE_THRESHOLD", "0", "milliseconds, a whole number above 0"),
         ("MAX_QUEUE_SIZE", "-1", "bytes above 0, such as 52428800 or 50MiB"),
         ("MAX_QUEUE_SIZE", "much", "bytes above 0, such as 52428800 or 50MiB"),
+        ("SNOWLEDGER_BACKPRESSURE_EVENTS", "0", "events, a whole number above 0"),
+        ("SNOWLEDGER_MIN_FREE_DISK", "-1", "bytes, such as 268435456 or 256MiB; 0 keeps no reserve"),
         ("SNOWLEDGER_CONTEXT_MAX_AGE_S", "0", "seconds, a number above 0"),
         ("SNOWLEDGER_CONTEXT_MAX_AGE_S", "inf", "seconds, a number above 0"),
         ("SNOWLEDGER_CONTEXT_REFRESH_S", "-1", "seconds, a number from 0"),

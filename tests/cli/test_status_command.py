@@ -3,11 +3,13 @@
 import json
 import os
 import subprocess
+from unittest.mock import ANY
 
 from tests.cli.cli_process import Cli
 
 from snowledger_queue import (
     BatchStatus,
+    BreakerStatus,
     DeadLetterBox,
     ProcessLock,
     UploaderStatus,
@@ -28,7 +30,9 @@ STATUS = UploaderStatus(
     last_batch=BatchStatus("ab" * 32, 15, 10, "2026-11-21T03:59:00.000000Z", 0.2, 1.25),
     contexts_as_of="2026-11-21T03:58:00.000000Z",
     contexts_problem="the disk is full",
+    breaker=BreakerStatus("open", "2026-11-21T03:57:00.000000Z", 7, "2026-11-21T04:00:09.000000Z", 2, 9),
 )
+NO_LETTERS = dict.fromkeys(("damaged", "rejected", "incompatible", "unreadable", "foreign"), 0)
 
 
 def test_no_spool_is_said_and_none_is_made(cli: Cli) -> None:
@@ -53,6 +57,18 @@ def test_an_empty_spool_where_nothing_ever_ran(cli: Cli) -> None:
             "active_segments": 0,
             "oldest_age_s": None,
             "torn_tails": 0,
+            "pressure": {
+                "state": "normal",
+                "reason": None,
+                "problem": None,
+                "free_bytes": ANY,
+                "limits": {
+                    "max_bytes": 50 * 1024**2,
+                    "events": 100_000,
+                    "age_s": 120.0,
+                    "min_free_bytes": 256 * 1024**2,
+                },
+            },
         },
         "uploader": {
             "running": False,
@@ -67,9 +83,10 @@ def test_an_empty_spool_where_nothing_ever_ran(cli: Cli) -> None:
             "last_batch": None,
             "contexts_as_of": None,
             "contexts_problem": None,
+            "breaker": None,
         },
         "servers": 0,
-        "dead_letters": {"total": 0, "damaged": 0, "rejected": 0},
+        "dead_letters": {"total": 0, **NO_LETTERS, "oldest_age_s": None, "problem": None},
     }
     assert "uploader      not running\n" in cli.run("status").stdout
 
@@ -97,19 +114,24 @@ def test_what_waits_who_works_and_what_was_set_aside(cli: Cli) -> None:
     assert report["uploader"]["state"] == "waiting"
     assert report["uploader"]["last_batch"]["lag_s"] == 1.25
     assert report["servers"] == 1
-    assert report["dead_letters"] == {"total": 2, "damaged": 1, "rejected": 1}
+    assert 0 <= report["dead_letters"].pop("oldest_age_s") < 60
+    assert report["dead_letters"] == {"total": 2, **NO_LETTERS, "damaged": 1, "rejected": 1, "problem": None}
 
     assert report["uploader"]["contexts_as_of"] == "2026-11-21T03:58:00.000000Z"
     assert report["uploader"]["contexts_problem"] == "the disk is full"
+
+    breaker = {"state": "open", "failures": 7, "opened": 2, "retries": 9, "next_probe_in_s": 0.0}
+    assert report["uploader"]["breaker"] == breaker | {"since": "2026-11-21T03:57:00.000000Z"}
 
     lines = {line[:14].strip(): line[14:] for line in text.splitlines()}
     assert lines["queue"].startswith("3 events, ")
     assert lines["uploader"] == f"waiting, process {os.getpid()}"
     assert lines["problem"] == "the file is locked"
+    assert lines["breaker"] == "open since 2026-11-21T03:57:00.000000Z, asked again in 0.0 s"
     assert lines["last batch"] == "15 events, 10 new, at 2026-11-21T03:59:00.000000Z"
     assert lines["lag"] == "1.2 s from logged to queryable"
     assert lines["contexts"] == "as of 2026-11-21T03:58:00.000000Z; the disk is full"
-    assert lines["dead letters"] == "2 (1 damaged, 1 rejected)"
+    assert lines["dead letters"].startswith("2 (1 damaged, 1 rejected), the oldest ")
 
 
 def test_an_uploader_that_was_killed_is_not_running(cli: Cli) -> None:
@@ -132,10 +154,18 @@ def test_watch_goes_on_and_in_a_pipe_prints_an_object_on_each_line(
     assert process.poll() is None
 
 
-def test_a_damaged_file_of_letters_is_named(cli: Cli) -> None:
-    (cli.spool.dead_letters / "x.ndjson").write_bytes(b"{}\n")
-    done = cli.run("status", code=1)
-    assert done.stderr.startswith(f"snowledger: {cli.spool.dead_letters / 'x.ndjson'} is damaged")
+def test_a_damaged_file_of_letters_is_named_and_all_else_is_told(cli: Cli) -> None:
+    cli.log(3)
+    file = cli.spool.dead_letters / "x.ndjson"
+    file.write_bytes(b"{}\n")
+    assert f"dead letters  none that can be read\n              {file} cannot be read" in cli.run("status").stdout
+    DeadLetterBox(cli.spool).put([dead_letter("damaged", "why", "s", 0, b"x")])
+    report = cli.json("status")
+    assert report["queue"]["events"] == 3
+    assert (report["dead_letters"]["total"], report["dead_letters"]["damaged"]) == (1, 1)
+    assert report["dead_letters"]["problem"].startswith(f"{file} cannot be read as dead letters")
+    checked = {finding["check"]: finding for finding in json.loads(cli.run("doctor", "--json").stdout)}
+    assert str(file) in checked["dead letters"]["found"]
 
 
 def test_a_spool_of_another_format_or_open_to_others_is_refused(cli: Cli) -> None:

@@ -36,6 +36,7 @@ COLUMNS = {
         "_session_id": "VARCHAR",
         "_query_tag": "VARCHAR",
         "_schema_version": "INTEGER",
+        "_sample_rate": "DOUBLE",
         "_batch_id": "VARCHAR",
         "_loaded_at": "TIMESTAMP",
     },

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.ddl.ddl_samples import LOADED_AT, Row, atom, event, insert, select
+from tests.thorough import examples
 from tests.uploader.uploader_samples import ORIGIN, batch_of, opened
 
 from snowledger_queue import ContextReader, ContextStore, CustomerContext, Queued, new_event, open_spool, timestamp
@@ -195,7 +196,7 @@ samples = st.builds(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(7), deadline=None)
 @given(batches=st.lists(st.tuples(st.lists(samples, min_size=1, max_size=25), st.booleans()), min_size=1, max_size=4))
 def test_the_copy_that_is_folded_load_by_load_tells_the_same(batches: list[tuple[list[Sample], bool]]) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 import snowflake.connector
 from tests.fake_snowflake.control import FakeSnowflake
+from tests.thorough import THOROUGH
 
 from snowledger_ddl import (
     Connection,
@@ -49,7 +50,9 @@ def test_an_empty_account_gets_everything_and_then_nothing_more(
     assert sent(fake_snowflake) == []
 
 
-@pytest.mark.parametrize("failing", statements("snowflake", NAMES)[::9], ids=lambda statement: statement.file)
+@pytest.mark.parametrize(
+    "failing", statements("snowflake", NAMES)[:: 3 if THOROUGH else 15], ids=lambda statement: statement.file
+)
 def test_apply_stops_at_a_failure_and_the_next_one_goes_on(
     fake_snowflake: FakeSnowflake, cursor: Connection, failing: Statement
 ) -> None:

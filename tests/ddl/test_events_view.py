@@ -24,6 +24,7 @@ from tests.ddl.ddl_samples import (
     select,
     stamp,
 )
+from tests.thorough import examples
 
 from snowledger_ddl import apply
 
@@ -35,6 +36,7 @@ def test_a_complete_event_shows_in_every_column(connection: duckdb.DuckDBPyConne
         anonymous_customer_id="web:7",
         link="https://example.org/x",
         revenue_impact=-12,
+        _sample_rate=0.1,
     )
     row = only(connection, "events", logged)
     features = row.pop("feature_json"), row.pop("_feature_json")
@@ -54,6 +56,7 @@ def test_a_complete_event_shows_in_every_column(connection: duckdb.DuckDBPyConne
         "_session_id": "session-1",
         "_query_tag": "cdesk_0123abcd",
         "_schema_version": 1,
+        "_sample_rate": 0.1,
         "_batch_id": "batch-1",
         "_loaded_at": LOADED_AT,
     }
@@ -69,6 +72,7 @@ BAD = [
     *each(["feature_json"], ..., None, 5, "x", "{}", ["x"], True),
     *each(["revenue_impact"], ..., None, "1.5", "nan", True, {}, [1]),
     *each(["_schema_version"], ..., None, "1", 1.5, True, 2**31, 2**70, {}, [1]),
+    *each(["_sample_rate"], ..., None, "0.5", True, 0, -0.5, 1.5, {}, [1]),
 ]
 
 
@@ -160,7 +164,7 @@ random_events = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(10))
 @given(drawn=random_events, data=st.data())
 def test_occurrences_equal_a_plain_count_whatever_the_order_of_arrival(drawn: list[Row], data: st.DataObject) -> None:
     logged = [

@@ -130,6 +130,21 @@ def test_sessions(ledger: Ledger) -> None:
     assert [row["session_id"] for row in answer(ledger, "sessions", min_events=2)] == ["s1"]
 
 
+def test_an_event_that_was_sampled_counts_for_those_that_were_not_kept(ledger: Ledger) -> None:
+    insert(
+        ledger,
+        *(logged("tool_called", second, tool="search", ok=True) | {"_sample_rate": 0.1} for second in (1, 2)),
+        logged("tool_called", 3, tool="search", ok=False),
+        logged("user_asked"),
+    )
+    assert [row["events"] for row in answer(ledger, "activity_counts")] == [21, 1]
+    assert [row["events"] for row in answer(ledger, "activity_over_time")] == [22]
+    assert [row["events"] for row in answer(ledger, "active_customers", min_events=22)] == [22]
+    assert [(row["events"], row["tool_calls"]) for row in answer(ledger, "sessions", min_events=22)] == [(22, 21)]
+    [tool] = answer(ledger, "tool_latency")
+    assert (tool["calls"], tool["failed"], float(tool["failed_share"])) == (21, 1, 0.0476)
+
+
 STEPS: dict[str, Any] = {"step_1": "cdesk.a", "step_2": "cdesk.b", "step_3": "cdesk.c", "step_4": "cdesk.d"}
 
 

@@ -154,6 +154,20 @@ def test_a_declared_table_may_be_read_and_stays_as_written(tmp_path: Path) -> No
     assert "JOIN crm.Plans AS p" in executable(template)
 
 
+def test_a_path_into_json_that_snowflake_does_not_have_is_a_problem(tmp_path: Path) -> None:
+    [problem] = problems(loaded(tmp_path, "SELECT feature_json ->> '$.a*' FROM events WHERE customer = $customer"))
+    assert problem.reason == "cannot be translated for snowflake: it has no such syntax"
+
+
+def test_joins_that_nobody_could_parse_in_time_are_a_problem(tmp_path: Path) -> None:
+    joined = "SELECT 1 FROM events" + "\nJOIN events ON TRUE" * 12
+    assert problems(loaded(tmp_path, f"{joined} WHERE $customer")) == []
+    more = "\nLEFT JOIN events AS e" * 90
+    [problem] = problems(loaded(tmp_path, f"{joined}{more} WHERE $customer"))
+    assert problem.reason == "a template joins at most 12 times"
+    assert problem.line == 17
+
+
 def test_deep_nesting_is_a_problem(tmp_path: Path) -> None:
     template = loaded(tmp_path, "SELECT " + "(" * 20000 + "1" + ")" * 20000 + " FROM events WHERE $customer")
     [problem] = problems(template)

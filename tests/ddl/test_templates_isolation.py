@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlglot import exp, parse_one
 from tests.ddl.ddl_samples import Row, atom, event, insert, stamp
 from tests.ddl.template_samples import NOW, answer, loaded
+from tests.thorough import examples
 
 from snowledger_ddl import (
     CONTRACT_VIEWS,
@@ -221,7 +222,7 @@ def test_whatever_a_parameter_says_is_data(shared: duckdb.DuckDBPyConnection, te
 
 
 @given(text=st.text(max_size=128))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_any_text_is_refused_or_found_as_it_was_logged(shared: duckdb.DuckDBPyConnection, text: str) -> None:
     template = load_templates().templates["tool_latency"]
     try:

@@ -41,12 +41,18 @@ def test_what_a_cast_could_not_read_is_null_in_snowflake_too() -> None:
 
 ASKED = "SELECT ASKED AS x FROM events WHERE customer = $customer"
 
+SECONDS = "(CAST(DATEDIFF(MICROSECOND, CAST('1970-01-01' AS TIMESTAMP), ts) AS DOUBLE) / 1000000)"
+
 SAID_OTHERWISE = [
     ("regexp_matches(activity, '\\d')", "(REGEXP_INSTR(activity, '\\\\d') > 0)"),
     ("activity !~ 'b' = TRUE", "NOT (REGEXP_INSTR(activity, 'b') > 0) = TRUE"),
     ("DAYOFWEEK(ts) * 2", "(DAYOFWEEKISO(ts) % 7) * 2"),
     *((f"EXTRACT({part} FROM ts)", "(DAYOFWEEKISO(ts) % 7)") for part in ("dow", "'DOW'", "dayofweek", "weekday")),
     ("EXTRACT(month FROM ts)", "DATE_PART(MONTH, ts)"),
+    *((f"EXTRACT({part} FROM ts)", "DATE_PART(DAYOFWEEKISO, ts)") for part in ("isodow", "'ISODOW'")),
+    ("EXTRACT(isoyear FROM ts)", "DATE_PART(YEAROFWEEKISO, ts)"),
+    *((f"{since} * 1000", f"{SECONDS} * 1000") for since in ("epoch(ts)", "EXTRACT(epoch FROM (ts))")),
+    ("epoch(activity_repeated_at - ts)", "(CAST(DATEDIFF(MICROSECOND, ts, activity_repeated_at) AS DOUBLE) / 1000000)"),
     ('STRUCT_PACK("a" := 1, rows := 2)', "OBJECT_CONSTRUCT('a', 1, 'rows', 2)"),
 ]
 
@@ -66,6 +72,8 @@ NOT_SAID = [
     ("regexp_replace(activity, 'a', 'b')", "only ~ and regexp_matches(text, pattern)"),
     ("regexp_extract(activity, 'a')", "only ~ and regexp_matches(text, pattern)"),
     ("regexp_extract_all(activity, 'a')", "only ~ and regexp_matches(text, pattern)"),
+    ("epoch_ms(ts)", "epoch_ms cannot be translated for Snowflake, for it goes both ways; write epoch(…) * 1000"),
+    ("EXTRACT(century FROM ts)", "EXTRACT(century …) cannot be translated for Snowflake; accepted: day, dayofmonth,"),
     ("DISTINCT ON (activity) activity", "no DISTINCT ON; write QUALIFY"),
 ]
 
@@ -89,6 +97,14 @@ def test_a_quoted_name_in_lower_case_finds_the_column_on_snowflake_too(tmp_path:
         'SELECT a."ROWS", a.bytes AS "SIZE", bytes + 1 AS "Larger", 1 AS "ß" FROM (SELECT * FROM artifacts '
     )
     assert text.endswith('AS "A" WHERE "CUSTOMER" = :customer ORDER BY "SIZE", size, "Larger" LIMIT 1000')
+
+
+def test_a_column_finds_itself_however_it_is_written_and_a_name_of_the_template_s_own_stays(tmp_path: Path) -> None:
+    body = """WITH "Mine" AS (SELECT "Activity", ts AS "At" FROM "Events" WHERE "CUSTOMER" = $customer)
+        SELECT "Mine"."ACTIVITY", "At" FROM "Mine" ORDER BY "At" """
+    text = executable(loaded(tmp_path, body), "snowflake")
+    assert text.startswith('WITH cte_1_mine AS (SELECT "ACTIVITY", ts AS "At" FROM (SELECT * FROM ')
+    assert text.endswith('SELECT "Mine"."ACTIVITY", "At" FROM cte_1_mine AS "Mine" ORDER BY "At" LIMIT 1000')
 
 
 UNWRITABLE = [

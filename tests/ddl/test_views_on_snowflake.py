@@ -22,7 +22,7 @@ Both = tuple[duckdb.DuckDBPyConnection, FakeSnowflake]
 
 ODD = [..., None, "", "text", 5, 1.5, True, ["x"], {"a": None, "b": [1]}]
 MEMBERS = ["ts", "customer", "anonymous_customer_id", "activity", "feature_json", "revenue_impact", "link"]
-MEMBERS += ["_source_system", "_source_version", "_session_id", "_query_tag", "_schema_version"]
+MEMBERS += ["_source_system", "_source_version", "_session_id", "_query_tag", "_schema_version", "_sample_rate"]
 TIMES = [
     *("2026-11-21T04:20:47Z", "2026-11-21T04:20:47.5Z", "2026-11-21T04:20:47.123456Z", "2026-11-21 04:20:47Z"),
     *("2026-11-21T04:20:47+01:00", "2026-11-21T04:20:47", "2026-11-21", "2026-13-21T04:20:47Z", "infinity", "now"),
@@ -57,6 +57,7 @@ def events() -> Iterator[Row]:
     for member in MEMBERS:
         yield from (event(**{member: value}) for value in ODD)
     yield from (event(ts=text) for text in TIMES)
+    yield from (event(_sample_rate=rate) for rate in (0.1, 1, 0, -0.5, "0.5"))
     for member in ["subject", "metric", "value", "provenance_query_hash", "verified", "valid_from", "valid_to"]:
         yield from (atom(**{member: value}) for value in ODD)
     for text in VALIDITY:

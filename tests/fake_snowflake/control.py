@@ -15,7 +15,7 @@ PASSWORD = "secret"  # noqa: S105 - the fake's own
 
 _START_S = 20.0  # it takes one or two; a busy machine has more
 
-FaultKind = Literal["429", "503", "reset", "stall", "expired", "gone", "wrong_password", "error"]
+FaultKind = Literal["403", "429", "503", "reset", "stall", "expired", "gone", "wrong_password", "error"]
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ class FakeSnowflake:
 
         Args:
             match: regular expression, upper and lower case alike.
-            kind: "429", "503": that status · "reset": the connection is cut · "stall": nothing happens for `seconds` ·
-                "expired": the session token is refused until it is renewed · "gone": the session has ended ·
-                "wrong_password" · "error": Snowflake's error `code` with `message`.
+            kind: "403", "429", "503": that status · "reset": the connection is cut ·
+                "stall": nothing happens for `seconds` · "expired": the session token is refused until it is renewed ·
+                "gone": the session has ended · "wrong_password" · "error": Snowflake's error `code` with `message`.
             times: how many requests it befalls; each attempt of a request counts.
             when: "before" the request is carried out, or "after", so that only the reply is lost.
             seconds: of a stall.

@@ -71,6 +71,27 @@ def test_with_autocommit_off_the_first_change_begins_a_transaction(
     assert committed(fake_snowflake) == 1
 
 
+def test_with_autocommit_off_what_follows_an_ended_transaction_is_in_a_new_one(
+    connect: Connect, fake_snowflake: FakeSnowflake
+) -> None:
+    client, other = connect(database="db", schema="s", autocommit=False), connect()
+    client.rows("CREATE TEMPORARY TABLE own (a INT)")
+    client.rows("BEGIN TRANSACTION NAME load_1")
+    client.rows("INSERT INTO own VALUES (1)")
+    ((number, *_),) = other.rows("SHOW TRANSACTIONS")
+    other.rows(f"SELECT SYSTEM$ABORT_TRANSACTION({number})")
+    assert client.rows("SELECT a FROM own") == []
+    client.rows("INSERT INTO t VALUES (1)")
+    ((_, _, _, name, *_),) = other.rows("SHOW TRANSACTIONS")
+    assert name != "load_1"
+    assert committed(fake_snowflake) == 0
+    client.rows("CREATE TEMPORARY TABLE another (a INT)")
+    assert committed(fake_snowflake) == 1
+    client.rows("INSERT INTO t VALUES (2)")
+    client.close()
+    assert committed(fake_snowflake) == 1
+
+
 def test_primary_keys_are_not_enforced(client: Client, connect: Connect) -> None:
     other = connect(database="db", schema="s")
     client.rows("BEGIN")

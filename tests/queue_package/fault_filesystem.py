@@ -57,6 +57,10 @@ class FaultFilesystem(OsFilesystem):
     def inject(self, call: str, *faults: BaseException | int) -> None:
         self._faults.setdefault(call, deque()).extend(faults)
 
+    def left(self, call: str) -> int:
+        """How many faults of the call are still to come."""
+        return len(self._faults.get(call, ()))
+
     def take(self, call: str) -> BaseException | int | None:
         faults = self._faults.get(call)
         return faults.popleft() if faults else None

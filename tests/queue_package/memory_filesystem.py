@@ -226,6 +226,9 @@ class MemoryFilesystem:
     def names_changed(self, folder: Path) -> int:  # noqa: ARG002 - of all folders
         return self._names_changed
 
+    def free(self, folder: Path) -> int:  # noqa: ARG002 - memory has room
+        return 2**40
+
     def rename(self, source: Path, target: Path) -> None:
         self.take_fault("rename")
         self.die_before()

@@ -44,6 +44,21 @@ async def append(home: Path, groups: int, size: int, rotation: RotationPolicy) -
         await asyncio.to_thread(sys.stdin.read)
 
 
+async def append_without_descriptors(home: Path) -> None:
+    """Append events that each begin a segment, from the second on without a descriptor for one, then with some."""
+    origin = Origin(source_version="1", session_id=str(os.getpid()))
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with open_writer(open_spool(home), RotationPolicy(max_bytes=1, max_age_s=600)) as writer:
+        for number in range(9):
+            if number == 1:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0) + 1, usual[1]))
+            elif number == 6:
+                resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+            made = new_event(origin, activity="cdesk.x", customer="acme", feature_json={"n": number})
+            await writer.append([made])
+            say(acked=[made.activity_id])
+
+
 async def append_within_limit(home: Path) -> None:
     """Append until the file-size limit is hit, then lift it and append again."""
     origin = Origin(source_version="1", session_id=str(os.getpid()))
@@ -69,6 +84,8 @@ def main(role: str, home: Path, *rest: str) -> None:
             asyncio.run(append(home, groups, size, RotationPolicy(max_bytes, max_age_s=600)))
         case "limit":
             asyncio.run(append_within_limit(home))
+        case "descriptors":
+            asyncio.run(append_without_descriptors(home))
         case "lock":
             lock = ProcessLock.acquire(open_spool(home).uploader_lock, "uploader")
             say(pid=os.getpid())

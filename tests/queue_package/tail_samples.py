@@ -24,6 +24,7 @@ from snowledger_queue import (
     new_event,
     parse_segment_name,
 )
+from snowledger_queue._recent import newest
 
 CUSTOMERS = ("acme", "zürich", "globex")
 NOBODY = frozenset[str]()
@@ -112,12 +113,24 @@ def said(queued: Queued) -> tuple[dict[tuple[str, str], int], set[Atom], list[Re
     return dict(queued.hours), set(queued.atoms), sorted(queued.recent, reverse=True)
 
 
-def assert_right(tail: QueueTail, spool: Spool, drained: frozenset[str] = NOBODY) -> None:
-    """The tail says what lies in the folder."""
-    paths = [path for path in spool.queue.iterdir() if stem(path) not in drained]
-    lines = [one for path in sorted(paths) for one in intact(path.read_bytes())]
+def assert_right(tail: QueueTail, spool: Spool, drained: frozenset[str] = NOBODY, stored: Iterable[bytes] = ()) -> None:
+    """The tail says what lies in the folder; `stored` are lines that went from there into `state.db`."""
+    paths = sorted(spool.queue.iterdir())
+    lines = [one for path in paths if stem(path) not in drained for one in intact(path.read_bytes())]
+    stored = [*stored, *(one for path in paths if stem(path) in drained for one in intact(path.read_bytes()))]
     for customer in CUSTOMERS:
-        assert said(tail.queued(customer, drained)) == expected(lines, customer)
+        queued = tail.queued(customer, drained)
+        assert said(queued)[:2] == expected(lines, customer)[:2]
+        assert_recent(queued, lines, stored, customer)
+
+
+def assert_recent(queued: Queued, lines: Iterable[bytes], stored: Iterable[bytes], customer: str) -> None:
+    """With those of `state.db`, recent events are those of all these lines."""
+    recent = said(queued)[2]
+    found = {read.event for one in lines if (read := contribution(one)) is not None and read.customer == customer}
+    assert set(recent) <= found
+    before = expected(stored, customer)[2]
+    assert newest((*recent, *before)) == newest((*expected(lines, customer)[2], *before))
 
 
 def numbers(queued: Queued) -> list[int]:

@@ -25,6 +25,14 @@ def test_a_whole_envelope_is_imported_as_the_same_bytes() -> None:
     assert event_from_envelope(orjson.loads(event.line), ORIGIN) == event
 
 
+def test_a_sampled_event_keeps_its_rate_and_its_checksum_is_the_last_member() -> None:
+    event = imported(_sample_rate=0.1)
+    members = orjson.loads(event.line)
+    assert list(members)[-2:] == ["_sample_rate", "_crc"]
+    assert members["_sample_rate"] == 0.1
+    assert event_from_envelope(members, ORIGIN) == event
+
+
 def test_the_same_short_line_is_the_same_event() -> None:
     turned = dict(reversed(SHORT.items()))
     assert imported() == imported() == event_from_envelope(turned, ORIGIN)
@@ -51,6 +59,7 @@ def test_features_as_deep_as_an_event_allows_are_imported() -> None:
         ({"customer": None}, "customer", "must be a string, not null"),
         ({"ts": "yesterday"}, "ts", "not a time"),
         ({"ts": 5}, "ts", "not a time"),
+        *(({"_sample_rate": rate}, "_sample_rate", "a number above 0, at most 1") for rate in (0, 1.5, -1, True, "1")),
         ({"_schema_version": 2}, "_schema_version", "unknown version"),
         ({"activity_id": "X" * 32}, "activity_id", "32 lower-case hex digits"),
         ({"activity_id": "a" * 31}, "activity_id", "32 lower-case hex digits"),

@@ -5,15 +5,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.queue_package.memory_filesystem import MemoryFilesystem
 from tests.queue_package.queue_machine import QueueMachine
+from tests.thorough import examples
 
 from snowledger_queue import File
 from snowledger_queue._segment import ActiveSegment
 
-QUICK = settings(deadline=None, stateful_step_count=30, suppress_health_check=list(HealthCheck), print_blob=False)
+QUICK = settings(
+    deadline=None,
+    stateful_step_count=30,
+    max_examples=examples(60),
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+)
+
+
+SOON = 26
+"""A seed with which each broken queue is noticed within half a second; others take up to eight."""
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +97,6 @@ def test_the_model_notices_a_queue(
     broken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch)
-    quick = settings(QUICK, max_examples=5000, phases=[Phase.generate], derandomize=True)
+    quick = settings(QUICK, max_examples=5000, phases=[Phase.generate], database=None)
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(QueueMachine, settings=quick)
+        run_state_machine_as_test(seed(SOON)(type("Seeded", (QueueMachine,), {})), settings=quick)

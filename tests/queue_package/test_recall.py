@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from tests.ddl.ddl_samples import Row, atom, event
 from tests.queue_package.queue_samples import ORIGIN, sample_event
 from tests.queue_package.tail_samples import insight, line
+from tests.thorough import examples
 
 from snowledger_ddl import apply
 from snowledger_queue import Atom, contribution, new_event, with_checksum
 from snowledger_queue._recall import HEADING, HOUR_CHARACTERS, MAX_FEATURE_PREVIEW_BYTES
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=examples(25))
 
 MISSING = ...
 
@@ -253,7 +254,7 @@ ENVELOPES = st.fixed_dictionaries(
 )
 
 
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=examples(100))
 @given(ENVELOPES | JSON | st.binary(max_size=40))
 def test_no_payload_raises(payload: object) -> None:
     contribution(payload if isinstance(payload, bytes) else json.dumps(payload).encode())
@@ -263,7 +264,7 @@ def test_no_payload_raises(payload: object) -> None:
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
 
 
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=examples(100))
 @given(
     customer=st.none() | st.sampled_from(["acme", "snowledger", "zürich", 'quo"te']) | TEXTS,
     anonymous=st.none() | TEXTS,

@@ -134,7 +134,9 @@ def test_what_a_killed_writer_acknowledged_is_recovered(spool: Spool, start: Sta
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("call", ["fdatasync:when=3", "rename:when=1", "rename:when=2", "fsync:when=2", "fsync:when=3"])
+@pytest.mark.parametrize(
+    "call", ["write:when=3", "fdatasync:when=3", "rename:when=1", "rename:when=2", "fsync:when=2", "fsync:when=3"]
+)
 def test_killed_in_any_system_call_a_writer_loses_nothing_acknowledged(call: str, spool: Spool, start: Start) -> None:
     name, when = call.split(":")
     inject = f"inject={name}:signal=SIGKILL:{when}"

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.queue_package.context_samples import at, event, fold, insight, queue, read, values
 from tests.queue_package.ticket_samples import ask
+from tests.thorough import examples
 
 from snowledger_queue import (
     ContextReader,
@@ -26,7 +27,7 @@ from snowledger_queue import (
     open_spool,
 )
 
-SETTINGS = settings(max_examples=100, deadline=None)
+SETTINGS = settings(max_examples=examples(30), deadline=None)
 
 
 def fill(spool: Spool) -> None:
@@ -96,6 +97,7 @@ CHANGES = {
     "features, no object": """UPDATE recent SET events = CAST('[["a","b","c",null,"1"]]' AS BLOB)""",
     "ticket": "UPDATE tickets SET template = x'61'",
     "rows of a ticket": "UPDATE tickets SET row_count = 'x'",
+    "customers of a ticket": "UPDATE tickets SET customers = '[1]'",
 }
 
 

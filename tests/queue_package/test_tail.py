@@ -163,7 +163,8 @@ def test_a_customer_who_is_gone_takes_no_memory(spool: Spool, tail: QueueTail) -
         tail.queued(f"customer-{number}", NOBODY)
         path.unlink()
         catch_up(tail)
-    assert not any((tail._names, tail._files, tail._open, tail._contents._customers, tail._contents._segments))
+    kept = tail._contents
+    assert not any((tail._names, tail._files, tail._open, kept._customers, kept._reading, kept._sealed, kept._hours))
 
 
 # Lines that are not whole, not intact, or not there any more

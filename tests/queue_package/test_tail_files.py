@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from snowledger_queue import (
     OsFilesystem,
     QueueTail,
     Spool,
+    contribution,
 )
+from snowledger_queue._queued import QueuedContents
 
 # Files that are not segments
 
@@ -268,5 +271,33 @@ def test_old_events_of_a_segment_are_counted_without_being_kept(spool: Spool, ta
     catch_up(tail)
     assert_right(tail, spool)
     assert events(tail, 'glo"bex') == 250
-    parts = [part for one in tail._contents._customers.values() for part in one.parts.values()]
-    assert [len(part.recent) for part in parts] == [10] * 5
+    kept = tail._contents._customers
+    assert {name: [len(part.recent) for part in one.parts.values()] for name, one in kept.items()} == {
+        name: [10] for name in customers
+    }
+    assert [len(one.recent) for one in kept.values() if one.recent] == [10]
+
+
+def test_what_thousands_of_sealed_segments_leave_in_memory_is_little() -> None:
+    segments, customers = 150, 50
+    contents = QueuedContents()
+    found = [contribution(line(number, f"customer-{number}")) for number in range(customers)]
+
+    def fill(first: int) -> None:
+        for segment in range(first, first + segments):
+            for one in found:
+                assert one is not None
+                assert one.event is not None
+                event = one.event._replace(event_id=f"{segment:032x}", ts=f"{one.event.ts[:-7]}{segment:06d}Z")
+                contents.add(str(segment), one._replace(event=event), counts=True)
+            contents.settle(str(segment))
+
+    fill(0)
+    tracemalloc.start()
+    try:
+        fill(segments)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < segments * (customers * 50 + 2_000)
+    assert sum(contents.queued("customer-7", NOBODY).hours.values()) == 2 * segments

@@ -77,15 +77,15 @@ def test_a_ticket_is_queued_runs_and_succeeds(tickets: Tickets, runner: RunnerTi
         "error": None,
         "artifact": False,
     }
-    assert tickets.get(queued.ticket_id, "acme") == queued
+    assert tickets.get(queued.ticket_id, "acme", {"zeta"}) == queued
     running = queued._replace(status="running", started_at=at(1), attempts=1, position=None)
     assert runner.claim(at(1)) == running
     assert runner.claim(at(1)) is None
     runner.progress(queued.ticket_id, 7)
-    assert tickets.get(queued.ticket_id, "acme") == running._replace(rows_so_far=7)
+    assert tickets.get(queued.ticket_id, "acme", {"zeta"}) == running._replace(rows_so_far=7)
     made = QueryResult('[{"name":"n","type":"integer"}]', "[[1]]", 20, 4_096, truncated=True, artifact=True)
     assert runner.succeed(queued.ticket_id, made, at(2))
-    assert tickets.get(queued.ticket_id, "acme") == running._replace(
+    assert tickets.get(queued.ticket_id, "acme", {"zeta"}) == running._replace(
         status="succeeded", finished_at=at(2), rows_so_far=20, **made._asdict()
     )
 
@@ -117,10 +117,29 @@ def test_an_unknown_and_a_foreign_ticket_are_the_same(tickets: Tickets, runner: 
         runner.cancelled(asked.ticket_id, at())
 
 
+def test_a_ticket_over_several_customers_is_for_who_may_read_them_all(tickets: Tickets, runner: RunnerTickets) -> None:
+    asked, _ = ask(tickets, customers=["acme", "beta", "zeta"])
+    runner.claim(at())
+    runner.succeed(asked.ticket_id, result(), at())
+    asked, _ = ask(tickets, customers=["acme", "beta", "zeta"])
+    for customer, allowed in (("acme", ()), ("acme", {"beta"}), ("acme", {"acme", "zeta"}), ("beta", {"acme", "zeta"})):
+        assert tickets.get(asked.ticket_id, customer, allowed) is None
+        assert tickets.cancel(asked.ticket_id, customer, at(), allowed) is None
+        assert not tickets.finished(customer, hash_of(0), allowed)
+    for allowed in ({"beta", "zeta"}, {"acme", "beta", "gama", "zeta"}):
+        assert tickets.get(asked.ticket_id, "acme", allowed) == asked
+        assert tickets.finished("acme", hash_of(0), allowed)
+    cancelled = tickets.cancel(asked.ticket_id, "acme", at(1), ["beta", "zeta"])
+    assert cancelled is not None
+    assert cancelled.status == "cancelled"
+    ask(tickets, max_age_s=0)
+    assert not tickets.finished("acme", hash_of(0)), "what is queued has found out nothing"
+
+
 def test_the_operator_finds_out_whose_a_ticket_is(tickets: Tickets) -> None:
     asked, _ = ask(tickets, customer="other")
-    assert tickets.owner(asked.ticket_id) == "other"
-    assert tickets.owner("0" * 32) is None
+    assert tickets.of_anybody(asked.ticket_id) == asked
+    assert tickets.of_anybody("0" * 32) is None
 
 
 def test_a_queued_ticket_is_cancelled_at_once(tickets: Tickets, runner: RunnerTickets) -> None:
@@ -235,7 +254,7 @@ def test_what_differs_is_not_reused(tickets: Tickets, runner: RunnerTickets) -> 
         ]
         assert not any(reused for _, reused in others)
         for other, _ in others:
-            tickets.cancel(other.ticket_id, other.customer, at(1))
+            tickets.cancel(other.ticket_id, other.customer, at(1), other.customers)
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "cancelling"])

@@ -36,7 +36,7 @@ CALLS: dict[str, Callable[[Tickets], object]] = {
     "get": lambda tickets: tickets.get("0" * 32, "acme"),
     "cancel": lambda tickets: tickets.cancel("0" * 32, "acme", at()),
     "list": lambda tickets: tickets.list(None, 1),
-    "owner": lambda tickets: tickets.owner("0" * 32),
+    "of_anybody": lambda tickets: tickets.of_anybody("0" * 32),
     "finished": lambda tickets: tickets.finished("acme", hash_of(0)),
     "prune": lambda tickets: tickets.prune(at(), {}, 0),
 }
@@ -198,7 +198,7 @@ def test_a_locked_file_is_a_transient_error_in_time(tickets: Tickets, runner: Ru
     began = time.monotonic()
     assert tickets.get(asked.ticket_id, "acme") == asked, "who reads does not wait"
     assert tickets.mark() == tickets.mark()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.9
     holder.close()
     assert not ask(tickets, 1)[1]
     assert len(tickets.list(None, 10)) == 2
@@ -226,7 +226,7 @@ def test_nobody_who_reads_waits_for_one_who_submits(tickets: Tickets, runner: Ru
         asking = time.monotonic()
         assert tickets.get(asked.ticket_id, "acme") == asked
         assert tickets.mark() == mark
-        assert time.monotonic() - asking < 0.5
+        assert time.monotonic() - asking < 0.9
     assert time.monotonic() - began < 10
     assert len(failed) == 3
     assert all(error.transient for error in failed)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from tests.queue_package.context_samples import at
 from tests.queue_package.ticket_samples import ask, hash_of, result
+from tests.thorough import examples
 
 from snowledger_queue import (
     KillSwitchError,
@@ -24,7 +25,7 @@ from snowledger_queue import (
 
 QUICK = settings(
     deadline=None,
-    max_examples=40,
+    max_examples=examples(15),
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
     print_blob=False,
@@ -34,6 +35,8 @@ MOST_OPEN = 3
 DAY = 24 * 60
 
 CUSTOMERS = st.sampled_from(["acme", "other"])
+OTHERS = st.sampled_from([(), ("third",)])
+"""Who is allowed besides."""
 WHICH = st.integers(0, 6)
 """Which of the tickets, the newest first; past the last an unknown one."""
 
@@ -46,6 +49,7 @@ class Asked:
     customer: str
     key: tuple[object, ...]
     query: int
+    others: tuple[str, ...]
     submitted: float
     status: str = "queued"
     started: float | None = None
@@ -90,13 +94,20 @@ class TicketMachine(RuleBasedStateMachine):
         server=st.integers(0, 1),
         customer=CUSTOMERS,
         query=st.integers(0, 2),
-        others=st.sampled_from(["", "other"]),
+        others=OTHERS,
         byte_cap=st.sampled_from([None, 10]),
         max_age=st.sampled_from([0, 3, 1_000]),
         late=st.sampled_from([0, 0, 2]),
     )
     def submit(
-        self, server: int, customer: str, query: int, others: str, byte_cap: int | None, max_age: float, late: float
+        self,
+        server: int,
+        customer: str,
+        query: int,
+        others: tuple[str, ...],
+        byte_cap: int | None,
+        max_age: float,
+        late: float,
     ) -> None:
         minute = self.minute - late
         key = (customer, query, others, byte_cap)
@@ -113,7 +124,7 @@ class TicketMachine(RuleBasedStateMachine):
                 self.servers[server],
                 query,
                 customer=customer,
-                customers=[others, customer],
+                customers=[customer, *others],
                 byte_cap=byte_cap,
                 max_age_s=max_age * 60,
                 now=at(minute),
@@ -135,14 +146,15 @@ class TicketMachine(RuleBasedStateMachine):
             assert waiting < MOST_OPEN
             assert ticket.ticket_id not in self.asked
             self.asks += 1
-            self.asked[ticket.ticket_id] = Asked(self.asks, customer, key, query, minute)
+            self.asked[ticket.ticket_id] = Asked(self.asks, customer, key, query, others, minute)
 
-    @rule(server=st.integers(0, 1), which=WHICH, customer=CUSTOMERS)
-    def cancel(self, server: int, which: int, customer: str) -> None:
+    @rule(server=st.integers(0, 1), which=WHICH, customer=CUSTOMERS, others=OTHERS)
+    def cancel(self, server: int, which: int, customer: str, others: tuple[str, ...]) -> None:
         ticket_id, asked = self._pick(which)
-        answer = self.servers[server].cancel(ticket_id, customer, at(self.minute))
-        assert (answer is None) == (asked is None or asked.customer != customer)
-        if asked is not None and asked.customer == customer and asked.status in OPEN:
+        answer = self.servers[server].cancel(ticket_id, customer, at(self.minute), others)
+        own = asked is not None and asked.customer == customer and {*asked.others} <= {*others}
+        assert (answer is not None) == own
+        if own and asked is not None and asked.status in OPEN:
             asked.cancelling = True
             if asked.status == "queued":
                 asked.end("cancelled", self.minute)
@@ -254,8 +266,11 @@ class TicketMachine(RuleBasedStateMachine):
             for ticket in listed:
                 assert _facts(ticket) == _expected(self.asked[ticket.ticket_id])
                 assert ticket.position == (queue.index(ticket.ticket_id) if ticket.ticket_id in queue else None)
-                assert tickets.get(ticket.ticket_id, ticket.customer) == ticket
-                assert tickets.get(ticket.ticket_id, {"acme": "other", "other": "acme"}[ticket.customer]) is None
+                assert tickets.get(ticket.ticket_id, ticket.customer, ("third",)) == ticket
+                narrow = tickets.get(ticket.ticket_id, ticket.customer)
+                assert narrow == (None if self.asked[ticket.ticket_id].others else ticket)
+                stranger = {"acme": "other", "other": "acme"}[ticket.customer]
+                assert tickets.get(ticket.ticket_id, stranger, ("third", ticket.customer)) is None
             for customer in ("acme", "other"):
                 assert tickets.list(customer, 2) == [ticket for ticket in listed if ticket.customer == customer][:2]
         assert self.runner.cancel_requests() == {
@@ -264,9 +279,14 @@ class TicketMachine(RuleBasedStateMachine):
 
     @invariant()
     def who_ran_a_query_is_known(self) -> None:
-        ran = {(asked.customer, asked.query) for asked in self.asked.values() if asked.status == "succeeded"}
         every = {(customer, query) for customer in ("acme", "other") for query in range(3)}
-        assert {pair for pair in every if self.servers[0].finished(pair[0], hash_of(pair[1]))} == ran
+        for allowed in ((), ("third",)):
+            ran = {
+                (asked.customer, asked.query)
+                for asked in self.asked.values()
+                if asked.status == "succeeded" and {*asked.others} <= {*allowed}
+            }
+            assert {pair for pair in every if self.servers[0].finished(pair[0], hash_of(pair[1]), allowed)} == ran
 
     @invariant()
     def nothing_waits_or_runs_unasked_while_the_kill_switch_is_on(self) -> None:

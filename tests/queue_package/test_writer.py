@@ -136,7 +136,9 @@ async def test_an_old_segment_is_sealed_without_another_append(spool: Spool) -> 
             async with asyncio.timeout(10):
                 while len(spool.sealed_segments()) <= number:  # noqa: ASYNC110 - a folder has no event
                     await asyncio.sleep(0.005)
-        assert spool.active_segments() == []
+        async with asyncio.timeout(10):
+            while spool.active_segments():  # noqa: ASYNC110 - the one that was made first goes when it is not needed
+                await asyncio.sleep(0.005)
     assert queued_lines(spool) == [event.line for event in sample_events(3)]
 
 
@@ -172,6 +174,7 @@ async def test_leaving_commits_what_waits_and_seals(gated: Spool, disk: FaultFil
             await settle()
             disk.gate.set()
         assert all(append.done() for append in appends)
+    assert writer.statistics()[3:] == (0, 1, 0)
     assert queued_lines(gated) == [event.line for event in sample_events(6)]
     assert gated.active_segments() == []
 

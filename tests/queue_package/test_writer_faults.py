@@ -18,6 +18,7 @@ from snowledger_queue import (
     QueueWriter,
     RotationPolicy,
     Spool,
+    UncertainWriteError,
     intact_lines,
     open_writer,
     recover,
@@ -50,6 +51,19 @@ def assert_sealed(spool: Spool, lines: list[bytes]) -> None:
         assert (verified.damaged, verified.missing) == ((), 0)
         assert verified.events == segment.events
     assert [line for line in queued_lines(spool) if line in lines] == lines
+
+
+async def test_a_disk_that_stays_full_is_said_once_and_so_is_its_end(
+    faulty: Spool, disk: FaultFilesystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_writer(faulty, SELDOM) as writer:
+        disk.inject("write", *[FULL] * 9)
+        for _ in range(9):
+            with pytest.raises(QueueWriteError):
+                await writer.append([sample_event(1)])
+        await writer.append(sample_events(2))
+        await writer.append(sample_events(2))
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
 async def test_a_write_that_stored_a_part_is_taken_back(faulty: Spool, disk: FaultFilesystem) -> None:
@@ -107,7 +121,7 @@ async def test_a_file_whose_flush_failed_is_never_written_again(faulty: Spool, d
 async def test_a_flush_that_fails_twice_is_not_acknowledged(faulty: Spool, disk: FaultFilesystem) -> None:
     async with open_writer(faulty, SELDOM) as writer:
         disk.inject("sync", BROKEN, BROKEN)
-        with pytest.raises(QueueWriteError, match="flush") as caught:
+        with pytest.raises(UncertainWriteError, match="flush") as caught:
             await writer.append([sample_event(1)])
         assert caught.value.__cause__ is BROKEN
         assert caught.value.transient
@@ -202,7 +216,7 @@ async def test_when_the_commit_thread_breaks_nobody_waits_for_ever(faulty: Spool
     disk.gate.set()
     async with asyncio.timeout(10):
         answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [QueueWriteError] * 2
+    assert [type(answer) for answer in answers] == [UncertainWriteError] * 2
     with pytest.raises(ExceptionGroup) as caught:
         await hosting
     assert caught.group_contains(RuntimeError, match="a bug")

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import mcp_types as types
 from mcp import Client
 
-from snowledger_queue import Origin, QueueWriter, Spool, open_writer, timestamp
-from snowledger_server import Identity, Journal, build_server, open_contexts, open_queries
+from snowledger_queue import Origin, PressureLimits, Spool, timestamp
+from snowledger_server import Caller, Identity, Journal, build_server, open_contexts, open_journal, open_queries
 
 HASH = "0123456789abcdef" * 4
 INSIGHT = {"subject": "customer/acme", "metric": "mrr_usd", "value": 1250, "provenance_query_hash": HASH}
@@ -19,6 +19,7 @@ EVENT: dict[str, Any] = {"activity": "cdesk.user_asked", "feature_json": {"quest
 TOOLS = {"get_context", "log_event", "log_insight", "submit_query", "get_result", "cancel_query"}
 ERAS = ["legacy", "auto"]
 PATIENCE_S = 20
+LIMITS = PressureLimits()
 
 EMPTY = {
     "customer": "acme",
@@ -36,7 +37,7 @@ EMPTY = {
 
 class Connected(NamedTuple):
     client: Client
-    writer: QueueWriter
+    journal: Journal
     spool: Spool
 
     def events(self) -> list[dict[str, Any]]:
@@ -77,13 +78,14 @@ async def connected(
     customer: str = "acme",
     max_age_s: float = 300,
     templates_dir: Path | None = None,
+    limits: PressureLimits = LIMITS,
 ) -> AsyncIterator[Connected]:
-    async with open_writer(spool) as writer:
-        journal = Journal(writer, Origin("1.2.3", "session-1"))
+    caller = Caller(Identity(customer, frozenset(allowed)), Origin("1.2.3", "session-1"))
+    async with open_journal(spool, limits, caller.origin) as journal:
         with open_contexts(spool, max_age_s) as contexts, open_queries(spool, templates_dir) as queries:
-            server = build_server(journal, contexts, queries, Identity(customer, frozenset(allowed)), "1.2.3")
+            server = build_server(journal, contexts, queries, lambda _context: caller, "1.2.3")
             async with Client(server, mode=mode) as client:
-                yield Connected(client, writer, spool)
+                yield Connected(client, journal, spool)
 
 
 def moment(seconds: float = 0) -> str:

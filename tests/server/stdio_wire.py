@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from tests.command_server import SERVER, Command
+
 SCRIPT = str(Path(__file__).with_name("wire_server.py"))
 # All of the environment, of which the official client passes on a part; but prints must stay in their buffer.
 ENV = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -88,14 +90,13 @@ class Server:
     ) -> None:
         self._log = tmp_path / "stderr"
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", SCRIPT, *args],
-                stdin=stdin,
-                stdout=stdout,
-                stderr=log if stderr is None else stderr,
-                env=ENV,
-                bufsize=0,
-            )
+            self.process: Command | subprocess.Popen[bytes]
+            if (stdin, stdout, stderr) == (subprocess.PIPE, subprocess.PIPE, None):
+                self.process = SERVER.start(args, tmp_path, ENV, log.fileno(), SCRIPT)
+            else:
+                command = [sys.executable, "-W", "error", SCRIPT, *args]
+                errors = log if stderr is None else stderr
+                self.process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=errors, env=ENV, bufsize=0)
         self._buffer = b""
 
     @property

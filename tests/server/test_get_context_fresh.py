@@ -9,6 +9,7 @@ from tests.queue_package.context_samples import fold, insight
 from tests.server.server_samples import EMPTY, ERAS, EVENT, PATIENCE_S, connected, learn, moment, recalled
 
 from snowledger_queue import ContextReader, ContextStore, Spool
+from snowledger_server._context import make_document
 
 pytestmark = pytest.mark.parametrize("mode", ERAS)
 
@@ -22,30 +23,40 @@ async def test_what_an_uploader_folds_is_in_the_very_next_answer(spool: Spool, m
             assert (await server.ok("get_context", {}))["stale"] is False
 
 
-async def test_an_answer_is_read_once_and_kept(spool: Spool, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = 0
+async def test_an_answer_is_put_together_once_and_kept(
+    spool: Spool, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = reads = 0
     read = ContextReader.read
 
-    def counted(self: ContextReader, *arguments: Any) -> Any:
+    def counted(*arguments: Any, page: bool) -> Any:
+        nonlocal made
+        made += 1
+        return make_document(*arguments, page=page)
+
+    def counted_read(self: ContextReader, *arguments: Any) -> Any:
         nonlocal reads
         reads += 1
         return read(self, *arguments)
 
-    monkeypatch.setattr(ContextReader, "read", counted)
+    monkeypatch.setattr("snowledger_server._contexts.make_document", counted)
+    monkeypatch.setattr(ContextReader, "read", counted_read)
     async with connected(spool, mode, "beta") as server:
         await learn(server, "a", 1)
         contexts = [await server.ok("get_context", {}) for _ in range(5)]
-        assert reads == 1
+        assert made == 1
         assert all(context == contexts[0] for context in contexts)
         for arguments in ({"max_bytes": 600}, {"subject_prefix": "a"}, {"customer_id": "beta"}):
             for _ in range(3):
                 await server.ok("get_context", arguments)
-        assert reads == 4
+        assert made == 4
         await server.ok("log_event", {**EVENT, "customer_id": "beta"})
         await server.ok("get_context", {})
-        assert reads == 4, "another customer's event changes nothing"
-        await server.ok("get_context", {"customer_id": "beta"})
-        assert reads == 5
+        assert made == 4, "another customer's event changes nothing"
+        beta = await server.ok("get_context", {"customer_id": "beta"})
+        assert [count["activity"] for count in beta["activity_counts"]] == [EVENT["activity"]]
+        assert made == 5
+        assert reads == 2, "state.db is read once for each customer, until it changes"
 
 
 async def test_a_customer_of_whom_nothing_is_known_has_an_empty_context(

@@ -9,7 +9,7 @@ import pytest
 from tests.server.query_samples import COLUMNS, NOT_TICKETS, QUERY, ROWS, begin, finish, now, result, submitted
 from tests.server.server_samples import ERAS, EVENT, Connected, connected
 
-from snowledger_queue import RunnerTickets, Spool
+from snowledger_queue import BreakerStatus, RunnerTickets, Spool, UploaderStatus, write_uploader_status
 from snowledger_server import _queries as module
 
 pytestmark = pytest.mark.parametrize("mode", ERAS)
@@ -60,6 +60,9 @@ async def test_a_query_is_followed_from_the_queue_to_its_result(spool: Spool, mo
         queued = await standing(server, ticket_id)
         told["submitted_at"] = queued["submitted_at"]
         assert queued == {**told, "status": "queued", "position": 1}
+        away = BreakerStatus("open", "2026-11-21T03:57:00.000000Z", 7, None, 2, 9)
+        write_uploader_status(spool, UploaderStatus(1, "waiting", now(), breaker=away))
+        assert "has not answered since 2026-11-21T03:57" in (await standing(server, ticket_id))["waits_for"]
         runner.claim(now())
         assert (await standing(server, ticket_id))["position"] == 0
         begin(runner, ticket_id)
@@ -108,7 +111,7 @@ async def test_who_waits_has_the_result_as_soon_as_it_is_there(spool: Spool, mod
             tasks.start_soon(waiting.run)
             await waiting.told("queued, it is the next")
             begin(runner, ticket_id)
-            await waiting.told("running for 0.0 s, 0 rows so far")
+            await waiting.told("0 rows so far")
             runner.progress(ticket_id, 70)
             await waiting.told("70 rows so far")
             await waiting.told("running for 1.")  # without anything new in state.db
@@ -116,7 +119,7 @@ async def test_who_waits_has_the_result_as_soon_as_it_is_there(spool: Spool, mod
             await waiting.told("being cancelled")
             ended = time.monotonic()
             runner.succeed(ticket_id, result(), now())
-        assert time.monotonic() - ended < 1
+        assert time.monotonic() - ended < 5
     assert waiting.answer is not None
     assert waiting.answer["status"] == "succeeded"
     times = [done for done, _, _ in waiting.reports]
@@ -137,7 +140,7 @@ async def test_a_wait_ends_when_it_is_over(spool: Spool, mode: str) -> None:
 async def test_those_who_wait_hold_nothing_else_up(
     spool: Spool, mode: str, runner: RunnerTickets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 30)
+    monkeypatch.setattr(module, "MAX_WAITING", 60)  # half of them for one customer
     async with connected(spool, mode) as server:
         ticket_id = await submitted(server)
         waiting = [Waiting(server, ticket_id) for _ in range(30)]
@@ -250,8 +253,10 @@ async def test_a_wrong_argument_is_named_with_what_is_accepted(spool: Spool, mod
 
 
 async def test_a_ticket_that_cannot_be_read_now_may_be_asked_for_again(
-    spool: Spool, mode: str, runner: RunnerTickets
+    spool: Spool, mode: str, runner: RunnerTickets, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The path of the spool is in the log, and not in the answer."""
+    caplog.set_level("INFO")
     async with connected(spool, mode) as server:
         ticket_id = await submitted(server)
         aside = spool.state.with_name("aside")
@@ -259,6 +264,8 @@ async def test_a_ticket_that_cannot_be_read_now_may_be_asked_for_again(
         for tool in ("get_result", "cancel_query"):
             message, retryable = await server.refused(tool, {"ticket_id": ticket_id})
             assert "start one with `snowledger upload`" in message
+            assert str(spool.state) not in message
+            assert f"{tool} unavailable: {spool.state} is not there" in caplog.text
             assert message.endswith("Repeat the call unchanged in a second.")
             assert retryable
         aside.rename(spool.state)

@@ -31,8 +31,8 @@ ENDINGS = {"end of input": None, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIG
 class Wire:
     """A server process with its protocol by hand, for what the official client would not send."""
 
-    def __init__(self, ledger: Ledger, *arguments: str) -> None:
-        self.process = ledger.start("serve", "--no-uploader", *arguments)
+    def __init__(self, ledger: Ledger, *, new: bool = False) -> None:
+        self.process = (ledger.start_new if new else ledger.start)("serve", "--no-uploader")
         self.send(0, "initialize", HANDSHAKE)
         assert self.receive()["id"] == 0
         self.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
@@ -115,7 +115,7 @@ def test_values_that_json_cannot_hold_are_refused_by_name(ledger: Ledger) -> Non
 def test_whatever_ends_it_under_load_acknowledged_events_are_sealed_within_a_second(
     ledger: Ledger, ending: str
 ) -> None:
-    wire = Wire(ledger)
+    wire = Wire(ledger, new=True)  # Python's own end takes its time too
     process, number = wire.process, ENDINGS[ending]
     assert process.stdout is not None
     assert process.stdin is not None
@@ -229,6 +229,7 @@ def test_the_server_loads_no_warehouse_driver(ledger: Ledger) -> None:
     modules = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert {"snowledger_server", "snowledger_queue", "mcp"} <= modules
     assert not {"duckdb", "_duckdb", "snowflake", "sqlglot", "pyarrow", "snowledger_uploader"} & modules
+    assert "prometheus_client" not in modules, "on stdio nobody asks for metrics"
 
 
 def test_a_spool_that_cannot_be_used_ends_it_at_once_with_a_reason(ledger: Ledger) -> None:

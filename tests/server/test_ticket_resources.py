@@ -170,9 +170,13 @@ async def test_what_is_no_file_of_a_result_is_not_read(
         await read(server, f"snowledger://tickets/{ticket_id}")
 
 
-async def test_without_state_the_error_says_what_to_start(spool: Spool, mode: str) -> None:
+async def test_without_state_the_error_says_what_to_start(
+    spool: Spool, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with connected(spool, mode) as server:
         for kind in ("tickets", "artifacts"):
             error = await refusal(server, f"snowledger://{kind}/{'0' * 32}")
             assert error.code == types.INTERNAL_ERROR
             assert "start one with `snowledger upload`" in error.message
+            assert str(spool.state) not in error.message
+        assert f"{spool.state} is not there" in caplog.text

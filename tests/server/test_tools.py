@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from tests.server.server_samples import ERAS, EVENT, HASH, INSIGHT, TOOLS, connected
 from tests.uploader.uploader_samples import ORIGIN, loaded_lines
 
-from snowledger_queue import OsFilesystem, QueueWriter, Spool, open_spool
+from snowledger_queue import OsFilesystem, QueueWriter, Spool, UncertainWriteError, open_spool
 from snowledger_uploader import Delivery, Drain, DuckDBWarehouse
 
 pytestmark = pytest.mark.parametrize("mode", ERAS)
@@ -229,6 +229,23 @@ async def test_a_defect_shows_a_reference_that_the_log_explains_and_nothing_else
     reference = message.split("reference ")[1].split()[0]
     assert reference in caplog.text
     assert "hunter2" in caplog.text
+
+
+async def test_who_does_not_know_whether_it_was_stored_is_told_what_repeating_it_does(
+    spool: Spool, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def uncertain(_writer: QueueWriter, _events: object) -> None:
+        raise UncertainWriteError("the disk is slow")
+
+    monkeypatch.setattr(QueueWriter, "append", uncertain)
+    async with connected(spool, mode) as server:
+        for tool, arguments, advice in (
+            ("log_event", EVENT, "Repeat the call only with the idempotency_key it had."),
+            ("log_insight", INSIGHT, "stores the insight again, perhaps twice then; the later one counts."),
+        ):
+            message, _ = await server.refused(tool, arguments)
+            assert "Whether anything was stored is not known." in message
+            assert message.endswith(advice)
 
 
 async def test_the_schemas_say_what_the_tools_do(spool: Spool, mode: str) -> None:

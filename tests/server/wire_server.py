@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -92,6 +93,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("error")
     logging.basicConfig(level=logging.INFO)
     gc.freeze()  # without it the interpreter takes 0.1 s at the end to collect what the imports made
     try:

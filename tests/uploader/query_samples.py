@@ -16,7 +16,7 @@ from tests.uploader.uploader_samples import ORIGIN, PATIENCE_S, batch_of, opened
 
 from snowledger_ddl import checked_parameters, load_templates, query_hash
 from snowledger_queue import Event, RunnerTickets, Spool, Ticket, Tickets, new_event, new_query_tag, timestamp
-from snowledger_uploader import DuckDBWarehouse, OwnEvents, Query, QueryLimits, QueryRunner
+from snowledger_uploader import Breaker, DuckDBWarehouse, OwnEvents, Query, QueryLimits, QueryRunner
 
 # Of one activity, for queries leave events too.
 COUNT = """
@@ -111,9 +111,9 @@ def submitted(spool: Spool, name: str, templates: Path | None = None, **changes:
         return tickets.submit(**{**defaults, **changes})[0].ticket_id
 
 
-def ticket(spool: Spool, ticket_id: str, customer: str = "acme") -> Ticket:
+def ticket(spool: Spool, ticket_id: str) -> Ticket:
     with closing(Tickets(spool)) as tickets:
-        found = tickets.get(ticket_id, customer)
+        found = tickets.of_anybody(ticket_id)
     assert found is not None
     return found
 
@@ -190,11 +190,11 @@ def ago(**span: float) -> str:
 
 @asynccontextmanager
 async def started(
-    spool: Spool, path: Path, templates: Path | None = None, **limits: Any
+    spool: Spool, path: Path, templates: Path | None = None, breaker: Breaker | None = None, **limits: Any
 ) -> AsyncIterator[DuckDBWarehouse]:
     """A runner on a warehouse, which the test may use too."""
     warehouse = DuckDBWarehouse(path, spool.work, ORIGIN)
-    runner = QueryRunner(spool, warehouse, OwnEvents(spool), ORIGIN, QueryLimits(**limits), templates)
+    runner = QueryRunner(spool, warehouse, OwnEvents(spool), ORIGIN, QueryLimits(**limits), templates, breaker=breaker)
     with anyio.fail_after(3 * PATIENCE_S):
         async with anyio.create_task_group() as tasks:
 

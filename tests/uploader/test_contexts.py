@@ -32,7 +32,7 @@ from snowledger_queue import (
     server_presence,
     timestamp,
 )
-from snowledger_uploader import Contexts, Delivery, Drain, Warehouse, WarehouseUnavailableError
+from snowledger_uploader import Breaker, Contexts, Delivery, Drain, Warehouse, WarehouseUnavailableError
 
 NOW = timestamp(datetime.now(UTC))
 ASKED = "cdesk.user_asked"
@@ -346,6 +346,7 @@ async def test_it_is_due_at_the_start_on_request_and_when_something_failed(
     def fail() -> None:
         raise WarehouseUnavailableError("the warehouse is busy")
 
+    subject._breaker = Breaker(max_pause_s=0.0)
     assert subject.due() == "interval"
     await subject.refresh("interval")
     assert subject.due() is None

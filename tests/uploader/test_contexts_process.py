@@ -1,6 +1,5 @@
 """The uploader as a process keeps the contexts: on request, at intervals, and whatever becomes of its files."""
 
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from tests.acceptance.ledger import Ledger, wait_until
+from tests.command_server import Command
 from tests.uploader.uploader_samples import context, counted, sample_event, seal
 
 from snowledger_queue import UploaderStatus, read_uploader_status, server_presence, timestamp
@@ -30,13 +30,13 @@ def state(ledger: Ledger) -> UploaderStatus:
     return status or UploaderStatus(pid=0, state="none", updated_at="")
 
 
-def idle(ledger: Ledger, process: subprocess.Popen[bytes]) -> bool:
+def idle(ledger: Ledger, process: Command) -> bool:
     """Whether the uploader is up and has closed the warehouse."""
     status = state(ledger)
     return status.pid == process.pid and status.state == "idle" and status.contexts_as_of is not None
 
 
-def started(ledger: Ledger, **variables: str) -> subprocess.Popen[bytes]:
+def started(ledger: Ledger, **variables: str) -> Command:
     process = ledger.start("upload", **variables)
     wait_until(lambda: idle(ledger, process), "the uploader is up")
     return process

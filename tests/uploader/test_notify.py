@@ -13,8 +13,7 @@ from tests.acceptance.ledger import Ledger
 from tests.uploader.service_manager import ServiceManager, service_manager
 from tests.uploader.uploader_samples import sample_lines, seal
 
-from snowledger_uploader import _notify
-from snowledger_uploader._notify import Notifier
+from snowledger_queue import Notifier, _notify
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="AF_UNIX datagrams and signals are POSIX")
 

@@ -64,7 +64,6 @@ def test_an_uploader_that_is_no_longer_needed_runs_what_is_asked_first(ledger: L
     fill(ledger)
     with server_presence(ledger.spool):
         process = ledger.start("upload", "--exit-when-unused")
-        wait_until(lambda: "upload" in str(psutil.Process(process.pid).cmdline()), "it runs")
         asked = [submitted(ledger.spool, name, templates) for name in ("counts", "numbers", "activity_counts")]
     assert process.wait(20) == 0
     assert [ticket(ledger.spool, one).status for one in asked] == ["succeeded"] * 3
@@ -151,9 +150,9 @@ def test_told_to_end_it_puts_the_query_back_and_goes_at_once(
 
 def test_a_backlog_is_loaded_and_queries_are_answered_at_the_same_time(ledger: Ledger, templates: Path) -> None:
     fill(ledger)
-    count = 200_000
-    for sequence, start in enumerate(range(0, count, 40_000)):
-        seal(ledger.spool, [raw_line(number, b'{"n":1}') for number in range(start, start + 40_000)], sequence)
+    count = 80_000
+    for sequence, start in enumerate(range(0, count, 20_000)):
+        seal(ledger.spool, [raw_line(number, b'{"n":1}') for number in range(start, start + 20_000)], sequence)
     ledger.start("upload")
     answers = []
     while any(found.name.writer == "0123456789ab" for found in ledger.spool.sealed_segments()):
@@ -188,10 +187,10 @@ def test_bad_templates_are_named_in_the_log_and_the_others_are_served(ledger: Le
     assert finished(ledger.spool, asked).status == "succeeded"
 
 
-def test_a_result_of_five_million_rows_is_capped_and_the_process_stays_small(ledger: Ledger, templates: Path) -> None:
-    fill(ledger, 2_300)
+def test_a_result_of_two_million_rows_is_capped_and_the_process_stays_small(ledger: Ledger, templates: Path) -> None:
+    fill(ledger, 1_500)
     ledger.environment["SNOWLEDGER_QUERY_ROW_CAP"] = "4000000"
-    ledger.environment["SNOWLEDGER_QUERY_BYTE_CAP"] = "20MiB"
+    ledger.environment["SNOWLEDGER_QUERY_BYTE_CAP"] = "4MiB"
     process = psutil.Process(ledger.start("upload").pid)
     asked = submitted(ledger.spool, "pairs", templates)
     largest = 0
@@ -204,6 +203,6 @@ def test_a_result_of_five_million_rows_is_capped_and_the_process_stays_small(led
     wait_until(over, "the query has ended", 50)
     done = ticket(ledger.spool, asked)
     assert (done.status, done.truncated) == ("succeeded", True)
-    assert (done.bytes or 0) <= 20 * 2**20
+    assert (done.bytes or 0) <= 4 * 2**20
     assert done.row_count == parquet(artifact(ledger.spool, asked), "SELECT count(*) FROM result")[0][0]
     assert largest < 512 * 2**20

@@ -6,8 +6,9 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.thorough import examples
 
 from snowledger_uploader._samples import MAX_CELL_CHARACTERS, sample_json
 
@@ -67,6 +68,7 @@ def test_long_values_are_cut() -> None:
     assert len(listed) == MAX_CELL_CHARACTERS + 1
 
 
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(st.lists(values, max_size=4), max_size=4))
 def test_every_row_becomes_json_of_the_same_shape(rows: list[list[object]]) -> None:
     found = json.loads(sample_json(rows))

@@ -141,7 +141,7 @@ def test_a_batch_is_one_file_that_is_the_same_each_time(tmp_path: Path) -> None:
 
 def test_the_uploaders_sql_is_snowflakes() -> None:
     texts = [_load._PUT, _load._LAND, _load._COPY, _load._INSERT_IDS, _load._INSERT_EVENTS, _load._FIND_RECEIPT]
-    for text in (*texts, _changes._WHOLE, _changes._BATCHES, _changes._READ):
+    for text in (*texts, _load._COUNT_LANDED, _changes._WHOLE, _changes._BATCHES, _changes._READ):
         sql = text.replace("{folder}", "ab").replace("{name}", "cd").replace("?", "'x'")
         assert sqlfluff.parse(sql, dialect="snowflake"), "what it cannot parse it raises"
 

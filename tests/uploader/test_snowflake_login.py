@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from tests.fake_snowflake.control import FakeSnowflake
-from tests.uploader.snowflake_samples import CONFIG, opened, prepare
+from tests.uploader.backends import emptied, ready_snowflake
+from tests.uploader.snowflake_samples import CONFIG, opened
 from tests.uploader.uploader_samples import ORIGIN, batch_of, sample_lines
 
 from snowledger_queue import Spool
@@ -23,14 +24,16 @@ from snowledger_uploader import (
 )
 from snowledger_uploader._snowflake import _login, _session
 
+__all__ = ["ready_snowflake"]
+
 CANARY = "canary-5b1f"
 TOKEN = "right-one"  # noqa: S105
 
 
 @pytest.fixture
-def home(fake_snowflake: FakeSnowflake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(ready_snowflake: FakeSnowflake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(_session, "ATTEMPTS", 1)
-    prepare(fake_snowflake, tmp_path / "home", monkeypatch)
+    emptied(ready_snowflake, tmp_path / "home", monkeypatch)
     return tmp_path / "home"
 
 
@@ -45,15 +48,15 @@ async def refusal(spool: Spool, config: SnowflakeConfig = CONFIG) -> UploaderErr
 
 
 async def test_a_wrong_password_needs_an_operator_and_is_not_tried_again_soon(
-    fake_snowflake: FakeSnowflake, home: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    ready_snowflake: FakeSnowflake, home: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_snowflake.write_connections_toml(home, password=CANARY)
+    ready_snowflake.write_connections_toml(home, password=CANARY)
     warehouse = SnowflakeWarehouse(CONFIG, spool, ORIGIN)
     for _ in range(3):
         with pytest.raises(AuthenticationNeededError, match=r"mend the connection's entry in connections\.toml"):
             await warehouse.open()
-    assert logins(fake_snowflake) == 1
-    fake_snowflake.write_connections_toml(home)
+    assert logins(ready_snowflake) == 1
+    ready_snowflake.write_connections_toml(home)
     monkeypatch.setattr(_login, "RETRY_LOGIN_S", 0.0)
     monkeypatch.setattr(warehouse._login, "_retry_at", 0.0)
     await warehouse.open()
@@ -62,10 +65,10 @@ async def test_a_wrong_password_needs_an_operator_and_is_not_tried_again_soon(
 
 @pytest.mark.parametrize("code", [394_304, 390_189])
 async def test_no_refused_login_is_tried_again_soon_whatever_its_code_and_by_whom(
-    code: int, fake_snowflake: FakeSnowflake, home: Path
+    code: int, ready_snowflake: FakeSnowflake, home: Path
 ) -> None:
     assert home.is_dir()
-    fake_snowflake.fault("^LOGIN", "error", times=100, code=code, message="no")
+    ready_snowflake.fault("^LOGIN", "error", times=100, code=code, message="no")
     login = _login.Login(CONFIG)
     refused: list[UploaderError] = []
 
@@ -79,17 +82,17 @@ async def test_no_refused_login_is_tried_again_soon_whatever_its_code_and_by_who
             tasks.start_soon(attempt)
     await attempt()
     assert len(refused) == 5
-    assert logins(fake_snowflake) == 1
+    assert logins(ready_snowflake) == 1
 
 
 async def test_a_session_that_cannot_be_renewed_is_no_wrong_password(
-    fake_snowflake: FakeSnowflake, home: Path, spool: Spool, tmp_path: Path
+    ready_snowflake: FakeSnowflake, home: Path, spool: Spool, tmp_path: Path
 ) -> None:
     assert home.is_dir()
     async with opened(spool) as warehouse:
         await warehouse.rest()
-        fake_snowflake.expire_tokens()
-        fake_snowflake.fault("^RENEW", "error", times=3, code=390_114, message="Authentication token has expired.")
+        ready_snowflake.expire_tokens()
+        ready_snowflake.fault("^RENEW", "error", times=3, code=390_114, message="Authentication token has expired.")
         with pytest.raises(WarehouseUnavailableError):
             await warehouse.load(batch_of(tmp_path, sample_lines(2)))
         await warehouse.open()
@@ -97,53 +100,53 @@ async def test_a_session_that_cannot_be_renewed_is_no_wrong_password(
 
 
 async def test_a_session_has_the_loaders_role_alone(
-    fake_snowflake: FakeSnowflake, home: Path, spool: Spool, tmp_path: Path
+    ready_snowflake: FakeSnowflake, home: Path, spool: Spool, tmp_path: Path
 ) -> None:
     assert home.exists()
     async with opened(spool) as warehouse:
         await warehouse.load(batch_of(tmp_path, sample_lines(1)))
-    assert [found for found in fake_snowflake.requests() if found.startswith("LOGIN")] == [
+    assert [found for found in ready_snowflake.requests() if found.startswith("LOGIN")] == [
         "LOGIN loader SECONDARY ROLES NONE"
     ]
 
 
 async def test_an_expired_token_is_renewed_without_anybody_noticing(
-    fake_snowflake: FakeSnowflake, home: Path, spool: Spool, tmp_path: Path
+    ready_snowflake: FakeSnowflake, home: Path, spool: Spool, tmp_path: Path
 ) -> None:
     assert home.is_dir()
     async with opened(spool) as warehouse:
-        fake_snowflake.expire_tokens()
+        ready_snowflake.expire_tokens()
         assert (await warehouse.load(batch_of(tmp_path, sample_lines(2)))).inserted == 2
 
 
-async def test_a_key_pair_is_accepted(fake_snowflake: FakeSnowflake, home: Path, spool: Spool) -> None:
+async def test_a_key_pair_is_accepted(ready_snowflake: FakeSnowflake, home: Path, spool: Spool) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path = home / "key.p8"
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     path.chmod(0o600)
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    fake_snowflake.allow("service", public_key=public)
+    ready_snowflake.allow("service", public_key=public)
     entry: dict[str, Any] = {
         "user": "service",
         "password": None,
         "authenticator": "SNOWFLAKE_JWT",
         "private_key_file": str(path),
     }
-    fake_snowflake.write_connections_toml(home, **entry)
+    ready_snowflake.write_connections_toml(home, **entry)
     async with opened(spool):
         pass
 
 
 @pytest.mark.parametrize("kind", ["PROGRAMMATIC_ACCESS_TOKEN", "OAUTH"])
 async def test_a_token_is_accepted_and_a_wrong_one_is_not(
-    kind: str, fake_snowflake: FakeSnowflake, home: Path, spool: Spool
+    kind: str, ready_snowflake: FakeSnowflake, home: Path, spool: Spool
 ) -> None:
-    fake_snowflake.allow("service", secret=TOKEN)
+    ready_snowflake.allow("service", secret=TOKEN)
     entry: dict[str, Any] = {"user": "service", "password": None, "authenticator": kind}
-    fake_snowflake.write_connections_toml(home, **entry, token=TOKEN)
+    ready_snowflake.write_connections_toml(home, **entry, token=TOKEN)
     async with opened(spool):
         pass
-    fake_snowflake.write_connections_toml(home, **entry, token=CANARY)
+    ready_snowflake.write_connections_toml(home, **entry, token=CANARY)
     assert isinstance(await refusal(spool), AuthenticationNeededError)
 
 
@@ -154,15 +157,15 @@ async def test_a_connection_that_is_not_there_is_named(home: Path, spool: Spool)
     assert "nosuch" in str(error)
 
 
-async def test_no_answer_to_a_login_may_pass(fake_snowflake: FakeSnowflake, home: Path, spool: Spool) -> None:
-    fake_snowflake.fault("LOGIN", "503")
+async def test_no_answer_to_a_login_may_pass(ready_snowflake: FakeSnowflake, home: Path, spool: Spool) -> None:
+    ready_snowflake.fault("LOGIN", "503")
     assert isinstance(await refusal(spool), WarehouseUnavailableError)
-    fake_snowflake.write_connections_toml(home, port=1)
+    ready_snowflake.write_connections_toml(home, port=1)
     assert isinstance(await refusal(spool), WarehouseUnavailableError)
 
 
 async def test_no_secret_is_in_what_is_said(
-    fake_snowflake: FakeSnowflake, home: Path, spool: Spool, caplog: pytest.LogCaptureFixture
+    ready_snowflake: FakeSnowflake, home: Path, spool: Spool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     entries: tuple[dict[str, Any], ...] = (
@@ -175,7 +178,7 @@ async def test_no_secret_is_in_what_is_said(
     )
     said = []
     for entry in entries:
-        fake_snowflake.write_connections_toml(home, **entry)
+        ready_snowflake.write_connections_toml(home, **entry)
         said.append(str(await refusal(spool)))
     (home / "connections.toml").write_text(f'[fake]\naccount = "fake"\npassword = "{CANARY}\n')
     said.append(str(await refusal(spool)))
@@ -184,13 +187,13 @@ async def test_no_secret_is_in_what_is_said(
 
 
 async def test_a_password_is_warned_about_once(
-    fake_snowflake: FakeSnowflake,
+    ready_snowflake: FakeSnowflake,
     home: Path,
     spool: Spool,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fake_snowflake.write_connections_toml(home)
+    ready_snowflake.write_connections_toml(home)
     monkeypatch.setattr(
         "snowflake.connector.config_manager.CONFIG_MANAGER", {"connections": {"fake": {"password": "x"}}}
     )

@@ -16,6 +16,7 @@ import pytest
 from anyio import to_thread
 from tests.ddl.template_samples import write
 from tests.fake_snowflake.control import FakeSnowflake, FaultKind
+from tests.thorough import variants
 from tests.uploader.backends import emptied, ready_snowflake
 from tests.uploader.query_samples import event, parquet, query, write_templates
 from tests.uploader.snowflake_samples import opened
@@ -25,7 +26,7 @@ from tests.uploader.uploader_samples import batch_of, wait_until
 from snowledger_queue import open_spool
 from snowledger_uploader import QueryFailedError, SnowflakeWarehouse, WarehouseRefusedError, WarehouseUnavailableError
 from snowledger_uploader._snowflake._arrow import readable, type_name
-from snowledger_uploader._snowflake._session import Column
+from snowledger_uploader._snowflake._columns import Column
 
 __all__ = ["ready_snowflake"]
 
@@ -137,8 +138,9 @@ async def test_a_session_that_is_gone_is_replaced(account: Account) -> None:
     assert await account.ask("counts") == [("cdesk.user_asked", 300)]
 
 
-async def test_a_result_that_breaks_off_is_worth_a_retry(account: Account) -> None:
-    account.fake.fault("CHUNK .*/5", "reset", 99)
+@pytest.mark.parametrize("kind", variants("403", "reset"))  # the driver tries again for a while after a reset
+async def test_a_result_that_breaks_off_is_worth_a_retry(account: Account, kind: FaultKind) -> None:
+    account.fake.fault("CHUNK .*/5", kind, 99)
     with pytest.raises(WarehouseUnavailableError, match="could not be read to its end"):
         await account.ask("pairs")
     account.fake.heal()
@@ -156,8 +158,8 @@ async def test_cancelling_does_not_wait_for_rows_that_do_not_come(account: Accou
     assert await account.ask("counts") == [("cdesk.user_asked", 300)]
 
 
-async def test_a_result_of_millions_of_rows_takes_little_memory_and_ends_at_its_cap(account: Account) -> None:
-    await account.warehouse.load(batch_of(account.folder, [event(number).line for number in range(300, 1_500)]))
+async def test_a_result_of_a_million_rows_takes_little_memory_and_ends_at_its_cap(account: Account) -> None:
+    await account.warehouse.load(batch_of(account.folder, [event(number).line for number in range(300, 1_000)]))
     process = psutil.Process()
     before = process.memory_info().rss
     largest = 0
@@ -170,14 +172,14 @@ async def test_a_result_of_millions_of_rows_takes_little_memory_and_ends_at_its_
 
     request = query(account.folder, "pairs", account.templates, row_cap=10_000_000)
     whole = await account.warehouse.query(request, watch)
-    assert (whole.rows, whole.truncated) == (1_500 * 1_500, False)
+    assert (whole.rows, whole.truncated) == (1_000 * 1_000, False)
     assert seen == sorted(seen)
     request = query(account.folder, "pairs", account.templates, row_cap=10_000_000, byte_cap=2**20)
     cut = await account.warehouse.query(request, watch)
     assert cut.truncated
-    assert 2**19 < cut.bytes <= 2**20
+    assert 2**20 / 3 < cut.bytes <= 2**20
     assert parquet(cut.path, "SELECT count(DISTINCT one || other) FROM result") == [(cut.rows,)]
-    assert largest - before < 256 * 2**20
+    assert largest - before < 100 * 2**20  # the rows alone would be as much
 
 
 async def test_a_refused_login_tells_a_customer_nothing_of_it(account: Account) -> None:

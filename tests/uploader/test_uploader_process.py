@@ -1,11 +1,13 @@
 """`snowledger upload` as a process: one per spool, and an orderly end whenever it is asked for."""
 
 import contextlib
+import functools
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +15,19 @@ from typing import Any, ClassVar
 import duckdb
 import pytest
 from tests.acceptance.ledger import Ledger, wait_until
+from tests.command_server import Command
 from tests.uploader.fake_warehouse import FakeWarehouse
 from tests.uploader.uploader_samples import damaged, loaded_lines, raw_line, sample_event, sample_lines, seal
 
-from snowledger_queue import Spool, UploaderStatus, open_spool, read_uploader_status, server_presence
+from snowledger_queue import (
+    BreakerStatus,
+    SegmentName,
+    Spool,
+    UploaderStatus,
+    open_spool,
+    read_uploader_status,
+    server_presence,
+)
 from snowledger_uploader import (
     DuckDBWarehouse,
     FormedBatch,
@@ -27,12 +38,14 @@ from snowledger_uploader import (
     form_batch,
     run,
 )
+from snowledger_uploader._breaker import THRESHOLD
 from snowledger_uploader._run import STOP_S
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
-MANY = 240_000
+MANY = 120_000
 COUNT = "SELECT count(*), count(DISTINCT activity_id) FROM activities.raw_events WHERE payload LIKE ?"
+TOLD = "FROM activities.events WHERE activity = 'cdesk.retry_attempted' AND feature_json ->> 'outcome' = ?"
 HOLDER = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
 WITHOUT_UMASK = "import os, runpy; os.umask(0); runpy.run_module('snowledger', run_name='__main__')"
 
@@ -42,7 +55,13 @@ def state(ledger: Ledger) -> UploaderStatus:
     return status or UploaderStatus(pid=0, state="none", updated_at="")
 
 
-def started(ledger: Ledger, *arguments: str) -> subprocess.Popen[bytes]:
+def breaker(ledger: Ledger) -> BreakerStatus:
+    found = state(ledger).breaker
+    assert found is not None
+    return found
+
+
+def started(ledger: Ledger, *arguments: str) -> Command:
     process = ledger.start("upload", *arguments)
     wait_until(lambda: state(ledger).pid == process.pid and state(ledger).state != "starting", "the uploader is up")
     return process
@@ -51,7 +70,12 @@ def started(ledger: Ledger, *arguments: str) -> subprocess.Popen[bytes]:
 def seal_many(spool: Spool, count: int) -> None:
     """So many events that loading them takes a good part of a second."""
     for sequence, start in enumerate(range(0, count, 40_000)):
-        seal(spool, [raw_line(number, b'{"n":1}') for number in range(start, start + 40_000)], sequence)
+        seal(spool, many_lines(start), sequence)
+
+
+@functools.cache
+def many_lines(start: int) -> list[bytes]:
+    return [raw_line(number, b'{"n":1}') for number in range(start, start + 40_000)]
 
 
 def test_whatever_ends_it_the_warehouse_hears_that_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +92,22 @@ def test_whatever_ends_it_the_warehouse_hears_that_it_is_over(tmp_path: Path, mo
     with pytest.raises(WarehouseRefusedError):
         run(UploaderConfig(tmp_path / "spool", tmp_path / "x.duckdb", "0"))
     assert Refusing.told == [True]
+
+
+@pytest.mark.parametrize("batch_age_s", [0.0, 3600.0])
+def test_after_the_clock_was_set_back_events_do_not_wait_until_it_has_caught_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_age_s: float
+) -> None:
+    warehouse = FakeWarehouse(on_load=lambda _batch: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(_run, "make_warehouse", lambda *_: warehouse)
+    spool = open_spool(tmp_path / "spool")
+    path = seal(spool, sample_lines(1)).path
+    path.rename(spool.queue / SegmentName(time.time_ns() // 1_000_000 + 600_000, "0123456789ab", 1, 1).sealed(1))
+    late = threading.Timer(5, signal.raise_signal, [signal.SIGTERM])
+    late.start()
+    run(UploaderConfig(spool.home, tmp_path / "x.duckdb", "0", batch_age_s=batch_age_s))
+    late.cancel()
+    assert len(warehouse.rows) == 1
 
 
 def test_a_second_uploader_is_refused_and_told_who_is_first(ledger: Ledger) -> None:
@@ -194,9 +234,15 @@ def test_a_locked_warehouse_is_waited_for_and_named_meanwhile(ledger: Ledger) ->
         started(ledger)
         wait_until(lambda: state(ledger).state == "waiting", "waiting")
         assert "warehouse.duckdb" in str(state(ledger).problem)
-    wait_until(lambda: len(ledger.delivered()) == 2, "loaded after the release")
+        wait_until(lambda: breaker(ledger).state == "open", "the breaker opens")
+        wait_until(lambda: breaker(ledger).failures > THRESHOLD + 1, "it is tried again")
+        seal(ledger.spool, sample_lines(1, 2), 2)
+    wait_until(lambda: len(ledger.delivered()) == 3, "loaded after the release")
     wait_until(lambda: state(ledger).state == "idle", "idle again")
     assert state(ledger).problem is None
+    assert (breaker(ledger).state, breaker(ledger).opened) == ("closed", 1)
+    wait_until(lambda: len(ledger.rows(TOLD, "succeeded")) == 1, "that it is back is told")
+    assert len(ledger.rows("FROM activities.events WHERE activity = 'cdesk.fallback_triggered'")) == 1
 
 
 def test_dead_letters_that_cannot_be_kept_end_it_with_a_reason_and_lose_nothing(ledger: Ledger) -> None:

@@ -12,7 +12,7 @@ from tests.uploader.query_samples import ended, submitted
 from tests.uploader.service_manager import service_manager
 from tests.uploader.uploader_samples import PATIENCE_S, sample_lines, seal
 
-from snowledger_queue import Origin, ProcessLock, Spool
+from snowledger_queue import Origin, ProcessLock, Spool, _notify
 from snowledger_uploader import (
     Batch,
     Delivery,
@@ -21,7 +21,6 @@ from snowledger_uploader import (
     Receipt,
     UploaderConfig,
     WarehouseUnavailableError,
-    _notify,
     _run,
 )
 from snowledger_uploader._watched import WatchedWarehouse

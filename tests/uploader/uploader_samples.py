@@ -26,7 +26,7 @@ from snowledger_queue import (
 from snowledger_uploader import Batch, DuckDBWarehouse, content_id
 
 ORIGIN = Origin(source_version="1.2.3", session_id="session-1")
-PATIENCE_S = 20.0  # a busy machine must not fail a test; every wait ends far sooner
+PATIENCE_S = 40.0  # a busy machine must not fail a test; every wait ends far sooner
 
 
 def sample_event(number: int, ts: str = "2026-11-21T04:20:47.123456Z", **features: object) -> Event:

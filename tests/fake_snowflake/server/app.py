@@ -213,7 +213,7 @@ class Api:
 
     async def _strike(self, request: Request, fault: Fault) -> Response | None:
         match fault.kind:
-            case "429" | "503":
+            case "403" | "429" | "503":
                 return Response(status_code=int(fault.kind))
             case "reset":
                 reset_connection(tuple(request.scope["client"]))

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["429", "503", "reset", "stall", "expired", "gone", "wrong_password", "error"]
+Kind = Literal["403", "429", "503", "reset", "stall", "expired", "gone", "wrong_password", "error"]
 When = Literal["before", "after"]
 
 
