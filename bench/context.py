@@ -26,7 +26,7 @@ import orjson
 import psutil
 from bench.drain import make_backlog, preload
 from bench.harness import ORIGIN, make_event, percentile, start
-from bench.latency import LEGACY, StdioClient
+from bench.stdio_client import LEGACY, StdioClient
 
 from snowledger_queue import Changes, ContextStore, Spool, new_event, open_spool
 from snowledger_uploader import Batch, DuckDBWarehouse, content_id

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from bench.harness import make_event, percentile, start
-from bench.latency import MODERN, StdioClient
+from bench.stdio_client import MODERN, StdioClient
 
 from snowledger_queue import open_spool, open_writer
 
