@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.acceptance.ledger import Ledger
 from tests.command_server import SERVER
 
 pytest_plugins = ["tests.fake_snowflake.plugin"]
+
+# An example's time is the machine's, and no promise; the time limit of a test holds.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import anyio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.thorough import examples
 from tests.uploader.fake_warehouse import FakeWarehouse
@@ -18,7 +18,9 @@ from snowledger_uploader import Breaker, Delivery, Drain, OwnEvents, RowsRejecte
 from snowledger_uploader._drift import DriftAlert
 
 rows = st.sampled_from(["good"] * 5 + ["bad"])
-spools = st.lists(st.lists(rows, min_size=1, max_size=30) | st.just(["bad"] * 20), max_size=12)
+BAD = ["bad"] * 20
+IDLE_S = 1000  # longer than any rest
+spools = st.lists(st.lists(rows, min_size=1, max_size=30) | st.just(BAD), max_size=12)
 
 
 def fill(spool: Spool, segments: list[list[str]]) -> tuple[set[bytes], set[bytes]]:
@@ -51,11 +53,16 @@ async def drain_all(spool: Spool, warehouse: FakeWarehouse) -> None:
                 await drain.drain_batch(waiting)
             else:
                 assert drain.problem() is not None
-                waited_s += 1000
+                waited_s += IDLE_S
+                assert waited_s < 100 * IDLE_S, "nothing else is logged, and the search does not end"
 
 
-@settings(max_examples=examples(8), deadline=None)
+@settings(max_examples=examples(8))
 @given(segments=spools, batch_files=st.sampled_from([1, 3, 1000]), breaks=st.sampled_from([0, 7, 23]))
+@example(segments=[BAD, ["good"] * 5, BAD, BAD, ["good"] * 5, BAD], batch_files=3, breaks=23)
+@example(
+    segments=[["good"] * 6 + ["bad"], ["good"], ["good"] * 4, BAD, ["good"] * 7, BAD, BAD], batch_files=1, breaks=7
+)
 def test_the_rejected_rows_and_they_alone_are_dead_letters_after_few_loads(
     segments: list[list[str]], batch_files: int, breaks: int
 ) -> None:

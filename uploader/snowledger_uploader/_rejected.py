@@ -12,6 +12,7 @@ loaded, and are tried again from time to time. Good events are thus not set asid
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,8 +52,14 @@ FIRST_RETRY_S, MAX_RETRY_S = 15.0, 900.0
 """How soon resting suspects are tried again when nothing was loaded meanwhile."""
 
 ALERTS = 2
-"""For one suspect, while none of its rows is known to be at fault: as many as are needed as proof that the warehouse
-takes others, when nothing else is logged."""
+"""For one suspect at once, while none of its rows is known to be at fault: as many as are needed as proof that the
+warehouse takes others, when nothing else is logged. More follow at growing intervals, as its retries do: a warehouse
+that is broken for a while spends the first ones in vain."""
+
+
+def _pause_s(times: int) -> float:
+    """How long to wait after so many in vain."""
+    return min(FIRST_RETRY_S * 2.0 ** min(times, 20), MAX_RETRY_S)  # 20: more would be no number in the end
 
 
 class Examined(NamedTuple):
@@ -89,12 +96,14 @@ class _Held(NamedTuple):
 class _Suspect:
     """A segment that was rejected alone, and how far its search is."""
 
-    def __init__(self, segment: SealedSegment, batch_id: str, reason: str, alerts: int) -> None:
+    def __init__(self, segment: SealedSegment, batch_id: str, reason: str, *, quiet: bool) -> None:
         self.segment = segment
         self.batch_id = batch_id
         self.reason = reason
-        self.alerts = alerts
-        """How many more may be raised."""
+        self.alerts = 0
+        """How many were raised since one of its rows was found to be at fault."""
+        self.alert_at = math.inf if quiet else 0.0
+        """When the next one may be."""
         self.again: bool | None = None
         """Whether it is to be loaded with others once more; None while that was never tried."""
         self.lines = -1
@@ -117,12 +126,20 @@ class _Suspect:
             proven = one.loads < loads
             if proven and one.strikes >= STRIKES:
                 self.guilty.append((one.line, one.reason))
-                self.alerts = max(self.alerts, ALERTS)
+                self.alerts, self.alert_at = 0, 0.0
             elif proven or others:
                 # Without a load in between, the next rejection is the same one.
                 self.left.append(_Part(one.line, one.line + 1, one.strikes if proven else max(0, one.strikes - 1)))
             else:
                 self.held.append(one)
+
+    def alert(self, now: float) -> bool:
+        """Whether one is to be raised now."""
+        if now < self.alert_at:
+            return False
+        self.alerts += 1
+        self.alert_at = now + _pause_s(self.alerts - ALERTS) if self.alerts >= ALERTS else now
+        return True
 
     def has_work(self, loads: int) -> bool:
         return self.lines < 0 or bool(self.left) or not self.held or any(one.loads < loads for one in self.held)
@@ -172,8 +189,7 @@ class Rejected:
     def suspect(self, segment: SealedSegment, batch_id: str, reason: str, *, quiet: bool) -> None:
         """The segment was rejected alone; ``quiet`` says that no alert is to be raised about it."""
         log.warning("the warehouse does not take %s, which stays queued meanwhile: %s", segment.path.name, reason)
-        suspect = _Suspect(segment, batch_id, reason, alerts=-1 if quiet else ALERTS)
-        suspect = self._suspects.setdefault(segment.path, suspect)
+        suspect = self._suspects.setdefault(segment.path, _Suspect(segment, batch_id, reason, quiet=quiet))
         suspect.reason = reason
         if suspect.again:
             suspect.again = False
@@ -302,11 +318,10 @@ class Rejected:
 
     def _rest(self, waiting: Sequence[_Suspect]) -> None:
         self._rested_after = self.loads
-        self._retry_at = time.monotonic() + min(FIRST_RETRY_S * 2.0 ** min(self._rests, 20), MAX_RETRY_S)
+        now = time.monotonic()
+        self._retry_at = now + _pause_s(self._rests)
         self._rests += 1
-        tell = [suspect for suspect in waiting if suspect.alerts > 0]
-        for suspect in tell:
-            suspect.alerts -= 1
+        tell = [suspect for suspect in waiting if suspect.alert(now)]
         problem = self.problem()
         if tell and problem is not None:
             self._news = (tell[0].batch_id, problem)
