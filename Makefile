@@ -46,20 +46,20 @@ test: setup fake ## run the tests
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-thorough: setup fake ## run them in all variants, with ten times as many examples of each property (takes half an hour)
-	@SNOWLEDGER_THOROUGH=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -o timeout=900
+	@SNOWLEDGER_THOROUGH=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -o timeout=900 -o faulthandler_timeout=1000
 
 # What cannot be tried on this machine fails here, where the suite skips it.
 torture: setup ## kill servers and uploaders KILLS=1000 times, cut the power LOSSES=200 times, fill disks (root on Linux)
 	@SNOWLEDGER_TORTURE_REQUIRED=1 SNOWLEDGER_TORTURE_KILLS=$(or $(KILLS),1000) \
-		SNOWLEDGER_TORTURE_POWER_LOSSES=$(or $(LOSSES),200) $(BIN)/python -m pytest -v -s tests/torture
+		SNOWLEDGER_TORTURE_POWER_LOSSES=$(or $(LOSSES),200) $(BIN)/python -m pytest -v -s -o faulthandler_timeout=0 tests/torture
 
 test-live: setup fake ## try it on a Snowflake account (CONNECTION=name of an entry in connections.toml)
 	@test -n "$(CONNECTION)" || { echo "say which entry of connections.toml: make test-live CONNECTION=name" >&2; exit 1; }
-	@SNOWLEDGER_LIVE_CONNECTION="$(CONNECTION)" $(BIN)/python -m pytest -v tests/live
+	@SNOWLEDGER_LIVE_CONNECTION="$(CONNECTION)" $(BIN)/python -m pytest -v -o faulthandler_timeout=0 tests/live
 
 fuzz: setup ## 100,000 inputs for each surface (INPUTS=…; SEED=… tries the same again), some half an hour
 	@FUZZ_INPUTS=$(or $(INPUTS),100000) FUZZ_SEED=$(SEED) \
-		$(BIN)/python -m pytest -q -rP -n 2 --dist worksteal --timeout 7200 tests/fuzz
+		$(BIN)/python -m pytest -q -rP -n 2 --dist worksteal --timeout 7200 -o faulthandler_timeout=0 tests/fuzz
 
 check: setup ## check format, lint, types, import rules and the Snowflake SQL
 	@$(BIN)/ruff format --check .

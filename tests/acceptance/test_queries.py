@@ -235,7 +235,7 @@ def kill(ledger: Ledger, uploader: Command) -> None:
     wait_until(lambda: lock_holder(ledger.spool.uploader_lock) is None)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(240 if THOROUGH else 60)
 async def test_queries_of_many_clients_at_once_all_come_right(ledger: Ledger) -> None:
     """Each client is a customer of its own with as many events as its number, and asks several different questions."""
     clients, questions = (20, 10) if THOROUGH else (6, 5)

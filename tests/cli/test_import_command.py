@@ -227,7 +227,7 @@ bad_lines = st.sampled_from([line for line in BAD_LINES if len(line) < 1000])
 
 
 # Each example is a process, so a failing one is shown as found instead of shrunk.
-@settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=5, phases=[Phase.explicit, Phase.generate])
 @given(
     lines=st.lists(st.one_of(good_lines, bad_lines, st.just(b""), st.just(b"\r")), max_size=40),
     end=st.sampled_from([b"\n", b"\r\n"]),

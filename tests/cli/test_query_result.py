@@ -86,7 +86,7 @@ def test_no_rows_are_no_rows_in_any_format(tmp_path: Path) -> None:
     assert written(artifact, "table") == "number  text\n"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rows=st.lists(
         st.tuples(

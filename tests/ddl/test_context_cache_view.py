@@ -196,7 +196,7 @@ samples = st.builds(
 )
 
 
-@settings(max_examples=examples(7), deadline=None)
+@settings(max_examples=examples(7))
 @given(batches=st.lists(st.tuples(st.lists(samples, min_size=1, max_size=25), st.booleans()), min_size=1, max_size=4))
 def test_the_copy_that_is_folded_load_by_load_tells_the_same(batches: list[tuple[list[Sample], bool]]) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -164,7 +164,7 @@ random_events = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=examples(10))
+@settings(max_examples=examples(10))
 @given(drawn=random_events, data=st.data())
 def test_occurrences_equal_a_plain_count_whatever_the_order_of_arrival(drawn: list[Row], data: st.DataObject) -> None:
     logged = [

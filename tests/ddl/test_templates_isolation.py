@@ -222,7 +222,7 @@ def test_whatever_a_parameter_says_is_data(shared: duckdb.DuckDBPyConnection, te
 
 
 @given(text=st.text(max_size=128))
-@settings(max_examples=examples(20), deadline=None)
+@settings(max_examples=examples(20))
 def test_any_text_is_refused_or_found_as_it_was_logged(shared: duckdb.DuckDBPyConnection, text: str) -> None:
     template = load_templates().templates["tool_latency"]
     try:

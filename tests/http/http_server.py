@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 from tests.acceptance.ledger import PATIENCE_S, Ledger
 from tests.command_server import Command
+from tests.queue_package.queue_samples import queued_lines
 
 from snowledger_queue import RunnerTickets, timestamp
 
@@ -50,9 +51,7 @@ class HttpServer:
 
     def events(self) -> list[dict[str, Any]]:
         """What is in the spool now, sealed or not."""
-        spool = self.ledger.spool
-        paths = [*(found.path for found in spool.sealed_segments()), *spool.active_segments()]
-        return [json.loads(line) for path in sorted(paths) for line in path.read_bytes().splitlines()]
+        return [json.loads(line) for line in queued_lines(self.ledger.spool)]
 
     def end(self, number: int = 15) -> float:
         """Send the signal; after how many seconds it had ended, in order."""

@@ -1,5 +1,6 @@
 """Events for the tests of the queue."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from snowledger_queue import Event, Origin, SegmentName, Spool, new_event
@@ -32,6 +33,12 @@ def leave_segment(spool: Spool, content: bytes, sequence: int = 1) -> Path:
 
 
 def queued_lines(spool: Spool) -> list[bytes]:
-    """All complete lines of the queue, by segment."""
-    paths = sorted([*spool.active_segments(), *(segment.path for segment in spool.sealed_segments())])
-    return [line + b"\n" for path in paths for line in path.read_bytes().split(b"\n")[:-1]]
+    """All complete lines of the queue, by segment, also while it is written to."""
+    found: dict[str, bytes] = {}
+    # Sealed ones last: an active one may become one meanwhile.
+    for path in spool.active_segments():
+        with suppress(FileNotFoundError):
+            found[path.stem] = path.read_bytes()
+    for segment in spool.sealed_segments():
+        found[segment.name.stem] = segment.path.read_bytes()
+    return [line + b"\n" for stem in sorted(found) for line in found[stem].split(b"\n")[:-1]]

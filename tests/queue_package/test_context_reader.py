@@ -124,7 +124,7 @@ def bring(both: Both, history: Sequence[Told], times: Sequence[int]) -> Queued:
 TIMES = st.lists(MINUTES, min_size=FOLDS + 1, max_size=FOLDS + 1).map(sorted)
 
 
-@settings(max_examples=examples(50), deadline=None)
+@settings(max_examples=examples(50))
 @given(history=histories(), times=TIMES, prefix=st.sampled_from(["", *SUBJECTS, "a/", "e", "x"]))
 def test_any_history_in_any_folds_gives_what_the_time_rule_says(
     shared: Both, history: list[Told], times: list[int], prefix: str
@@ -136,7 +136,7 @@ def test_any_history_in_any_folds_gives_what_the_time_rule_says(
     assert context.insight_count == len(context.insights)
 
 
-@settings(max_examples=examples(30), deadline=None)
+@settings(max_examples=examples(30))
 @given(history=histories(), times=TIMES, limit=st.integers(1, 4))
 def test_paging_visits_every_insight_once(shared: Both, history: list[Told], times: list[int], limit: int) -> None:
     queued = bring(shared, history, times[:FOLDS])
@@ -155,7 +155,7 @@ def test_paging_visits_every_insight_once(shared: Both, history: list[Told], tim
     assert found == expected
 
 
-@settings(max_examples=examples(30), deadline=None)
+@settings(max_examples=examples(30))
 @given(history=histories(), times=TIMES, seconds=st.integers(0, 3599))
 def test_the_answer_holds_until_it_says_and_not_longer_than_an_hour(
     shared: Both, history: list[Told], times: list[int], seconds: int
@@ -171,7 +171,7 @@ def test_the_answer_holds_until_it_says_and_not_longer_than_an_hour(
             assert holding(history, int(later)) == [int(value) for value in values(before)]
 
 
-@settings(max_examples=examples(30), deadline=None)
+@settings(max_examples=examples(30))
 @given(
     told=st.lists(
         st.tuples(st.integers(-8 * 24 * 60, 3 * 60), st.sets(st.integers(0, FOLDS), min_size=1, max_size=1)),

@@ -43,7 +43,7 @@ def test_letters_differ_by_place_and_content(spool: Spool) -> None:
 
 
 @given(st.binary() | st.sampled_from([b"\xff\n\r", b"\xe2\x80\xa8\x85\x0c\x1e", b"\0" * 9, "é\r\n\u2028".encode()]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_any_bytes_come_back_as_they_were(spool: Spool, original: bytes) -> None:
     box = DeadLetterBox(spool)
     letter = dead_letter("rejected", "why\nnot\u2028", "s.ndjson", 5, original)

@@ -15,7 +15,6 @@ from snowledger_queue import File
 from snowledger_queue._segment import ActiveSegment
 
 QUICK = settings(
-    deadline=None,
     stateful_step_count=30,
     max_examples=examples(60),
     suppress_health_check=list(HealthCheck),

@@ -21,7 +21,7 @@ from snowledger_ddl import apply
 from snowledger_queue import Atom, contribution, new_event, with_checksum
 from snowledger_queue._recall import HEADING, HOUR_CHARACTERS, MAX_FEATURE_PREVIEW_BYTES
 
-QUICK = settings(deadline=None, max_examples=examples(25))
+QUICK = settings(max_examples=examples(25))
 
 MISSING = ...
 

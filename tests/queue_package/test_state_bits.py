@@ -27,7 +27,7 @@ from snowledger_queue import (
     open_spool,
 )
 
-SETTINGS = settings(max_examples=examples(30), deadline=None)
+SETTINGS = settings(max_examples=examples(30))
 
 
 def fill(spool: Spool) -> None:

@@ -37,7 +37,6 @@ from snowledger_queue import QueueTail, Spool, contribution, open_spool
 from snowledger_queue._queued import QueuedContents, _Customer, _Sealed
 
 QUICK = settings(
-    deadline=None,
     stateful_step_count=25,
     max_examples=examples(25),
     suppress_health_check=list(HealthCheck),

@@ -24,7 +24,6 @@ from snowledger_queue import (
 )
 
 QUICK = settings(
-    deadline=None,
     max_examples=examples(15),
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import mcp_types as types
 from mcp import Client
+from tests.queue_package.queue_samples import queued_lines
 
 from snowledger_queue import Origin, PressureLimits, Spool, timestamp
 from snowledger_server import Caller, Identity, Journal, build_server, open_contexts, open_journal, open_queries
@@ -42,8 +43,7 @@ class Connected(NamedTuple):
 
     def events(self) -> list[dict[str, Any]]:
         """What is in the spool now, sealed or not."""
-        paths = [*(found.path for found in self.spool.sealed_segments()), *self.spool.active_segments()]
-        return [json.loads(line) for path in sorted(paths) for line in path.read_bytes().splitlines()]
+        return [json.loads(line) for line in queued_lines(self.spool)]
 
     async def ok(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The structured answer of a call that works."""

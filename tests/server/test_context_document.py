@@ -33,7 +33,7 @@ SPARE = 5 * 12 + 1  # what is kept free for five numbers of 13 digits and "false
 MEMBERS = "customer as_of age_ms stale truncated left_out next_cursor insights tickets activity_counts recent_events"
 LISTS = ("insights", "tickets", "activity_counts", "recent_events")
 
-QUICK = settings(deadline=None, max_examples=examples(30), print_blob=False)
+QUICK = settings(max_examples=examples(30), print_blob=False)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 json_values = st.recursive(

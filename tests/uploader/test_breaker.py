@@ -104,7 +104,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 def test_while_the_warehouse_is_away_one_probe_passes_at_a_time_and_nothing_else() -> None:
-    run_state_machine_as_test(BreakerMachine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(BreakerMachine, settings=settings(max_examples=40, stateful_step_count=40))
 
 
 def fail(breaker: Breaker, times: int, *, own: bool = False, load: bool = True) -> None:

@@ -21,7 +21,7 @@ lines = st.one_of(st.just("good"), st.integers(0, 9), st.sampled_from(["damaged"
 spools = st.lists(st.lists(lines, max_size=8), max_size=7)
 
 
-@settings(max_examples=examples(25), deadline=None)
+@settings(max_examples=examples(25))
 @given(
     segments=spools,
     batch_bytes=st.sampled_from([1, 1500, 10**6]),

@@ -68,7 +68,7 @@ def test_long_values_are_cut() -> None:
     assert len(listed) == MAX_CELL_CHARACTERS + 1
 
 
-@settings(max_examples=examples(20), deadline=None)
+@settings(max_examples=examples(20))
 @given(st.lists(st.lists(values, max_size=4), max_size=4))
 def test_every_row_becomes_json_of_the_same_shape(rows: list[list[object]]) -> None:
     found = json.loads(sample_json(rows))
