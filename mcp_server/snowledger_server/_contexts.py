@@ -17,6 +17,8 @@ from cachetools import TTLCache
 from snowledger_queue import ContextReader, QueueTail, timestamp
 
 from ._context import SMALLEST_INSIGHT, Document, make_document
+from ._errors import TimeLimitError
+from ._tool import CALL_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -108,18 +110,25 @@ class Contexts:
 
         Raises:
             InvalidArgumentError: ``max_bytes`` is too small.
+            TimeLimitError: another reader does not come to an end.
         """
         kept = None if self._one.locked() else self._at_hand(query)
         if kept is None:
             self.misses += 1
+            kept = await self._waited_for(query)
+        else:
+            self.hits += 1
+        return self._dated(kept)
+
+    async def _waited_for(self, query: ContextQuery) -> _Kept:
+        with anyio.move_on_after(CALL_S):
             async with self._one:
                 # Of many who wait for the same the first one has read it for all.
                 kept = self._at_hand(query)
                 if kept is None:
                     kept = await to_thread.run_sync(self._read, query)
-        else:
-            self.hits += 1
-        return self._dated(kept)
+                return kept
+        raise TimeLimitError(CALL_S)
 
     def close(self) -> None:
         """Let go of ``state.db``."""

@@ -162,6 +162,7 @@ def get_context_tool(contexts: Contexts) -> Tool:
     Its call raises:
         InvalidArgumentError, snowledger_queue.InvalidEventError: a wrong argument.
         NotAllowedError: a customer that the identity may not touch.
+        TimeLimitError: another reader does not come to an end.
     """
 
     async def run(call: Call) -> Answer:
@@ -174,7 +175,7 @@ def get_context_tool(contexts: Contexts) -> Tool:
         allowed = call.caller.identity.allowed_with(customer)
         return await contexts.get(ContextQuery(customer, max_bytes, prefix, after, allowed))
 
-    return Tool(_DEFINITION, run)
+    return Tool(_DEFINITION, run, bounded=True)
 
 
 def _size(value: object) -> int:

@@ -136,4 +136,9 @@ def log_event_tool(journal: Journal) -> Tool:
             await journal.append(event)
         return {**answer, **told(journal.pressure)}
 
-    return Tool(_DEFINITION, run, repeating="Repeat the call only with the idempotency_key it had.")
+    return Tool(
+        _DEFINITION,
+        run,
+        repeating="Repeat the call only with the idempotency_key it had.",
+        bounded=True,  # the queue's writer answers in time
+    )

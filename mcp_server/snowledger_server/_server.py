@@ -17,6 +17,7 @@ from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 from snowledger_queue import QueueError, correlated, new_query_tag
 
 from ._cancel_query import cancel_query_tool
+from ._encoded_answers import finished
 from ._errors import ServerError, TimeLimitError, UnexpectedError
 from ._get_context import get_context_tool
 from ._get_result import get_result_tool
@@ -24,7 +25,7 @@ from ._log_event import log_event_tool
 from ._log_insight import log_insight_tool
 from ._resources import TEMPLATES, Resources
 from ._submit_query import submit_query_tool
-from ._tool import Call, Observe, Tool, answer, check_names, failure, nobody
+from ._tool import CALL_S, Call, Observe, Tool, answer, check_names, failure, nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,14 +33,12 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
     from ._contexts import Contexts
+    from ._encoded_answers import Answer
     from ._identity import Caller
     from ._journal import Journal
     from ._queries import Queries
 
 log = logging.getLogger(__name__)
-
-CALL_S = 30.0
-"""Longest call: what get_result may wait, and half as much again. Clients give up after a minute."""
 
 INSTRUCTIONS = (
     "snowledger is the company's memory and audit trail. Call get_context at the start of a conversation: it recalls "
@@ -92,7 +91,7 @@ def build_server(
             raise MCPError(code=types.INVALID_PARAMS, message=message)
         request = Call(params.arguments or {}, caller(context), new_query_tag(), partial(_report, context))
         with correlated(request.query_tag):
-            return await call(tool, request, observe)
+            return finished(await call(tool, request, observe))
 
     async def list_resources(
         context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
@@ -140,14 +139,13 @@ async def call(tool: Tool, request: Call, observe: Observe = nobody) -> types.Ca
     began = time.perf_counter()
     try:
         check_names(tool, request.arguments)
-        with anyio.move_on_after(CALL_S) as limit:
-            result = answer(await tool.run(request))
-            outcome = "ok"
-            log.debug("%s answered", name)
-        if limit.cancelled_caught:
-            outcome = "failed"
-            log.error("%s was ended after %g s", name, CALL_S)
-            result = failure(TimeLimitError(CALL_S), tool)
+        result = answer(await (tool.run(request) if tool.bounded else _limited(tool, request)))
+        outcome = "ok"
+        log.debug("%s answered", name)
+    except TimeLimitError as error:
+        outcome = "failed"
+        log.error("%s was ended after %g s", name, CALL_S)  # noqa: TRY400 - where it was says nothing
+        result = failure(error, tool)
     except (ServerError, QueueError) as error:
         outcome = "unavailable" if error.transient else "refused"
         log.info("%s %s: %s", name, outcome, error)
@@ -160,3 +158,9 @@ async def call(tool: Tool, request: Call, observe: Observe = nobody) -> types.Ca
     finally:
         observe(name, outcome, time.perf_counter() - began)
     return result
+
+
+async def _limited(tool: Tool, request: Call) -> dict[str, object] | Answer:
+    with anyio.move_on_after(CALL_S):
+        return await tool.run(request)
+    raise TimeLimitError(CALL_S)

@@ -26,7 +26,7 @@ import mcp_types as types
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 
-from snowledger_server._encoded_answers import encoded_answers
+from snowledger_server._encoded_answers import EncodedAnswers
 from snowledger_server._jsonrpc import BadMessage, decode, encode, too_long
 from snowledger_server._stdio import claim_stdio
 from snowledger_server._wire import MAX_LINE, LineReader, LineTooLong, LineWriter
@@ -70,8 +70,8 @@ async def serve_stdio(
         OSError: standard input or standard output is closed.
         Exception: whatever the server's lifespan raises, as it is.
     """
-    if encoded_answers not in server.middleware:
-        server.middleware.append(encoded_answers)
+    if not any(isinstance(middleware, EncodedAnswers) for middleware in server.middleware):
+        server.middleware.append(EncodedAnswers())
     with claim_stdio() as (reader, writer):
         session = Session(reader, writer, leaving)
         try:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ._identity import Caller
 
 
+CALL_S = 30.0
+"""Longest call: what get_result may wait, and half as much again. Clients give up after a minute."""
+
 OUTCOMES = ("ok", "refused", "unavailable", "failed", "cancelled")
 """How a call may end: answered; the caller has to change something; the same call may work later; a defect of ours; or
 the client gave it up."""
@@ -51,6 +54,8 @@ class Tool:
     """Returns the answer, a JSON object."""
     repeating: str = "Repeating the call does no harm."
     """What a client is told of a call that was perhaps carried out."""
+    bounded: bool = False
+    """Whether it limits its own waits. A limit for each call costs a tenth of an answer that is in memory."""
 
     @property
     def reads(self) -> bool:

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -258,7 +259,7 @@ def _holding(known: Iterable[KnownAtom], query: _Query) -> list[KnownAtom]:
         and atom.subject.startswith(query.subject_prefix)
         and (query.after is None or _position(atom) < query.after)
     ]
-    return sorted(holding, key=_position, reverse=True)
+    return sorted(holding, key=attrgetter(*Position._fields), reverse=True)
 
 
 def _position(atom: KnownAtom) -> Position:

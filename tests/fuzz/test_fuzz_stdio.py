@@ -17,7 +17,7 @@ from tests.server.stdio_wire import ENVELOPE, HANDSHAKE
 
 from snowledger_queue import Origin, PressureLimits, RunnerTickets, Spool, intact_lines, open_spool, verify_segment
 from snowledger_server import Caller, Identity, build_server, open_contexts, open_journal, open_queries
-from snowledger_server._encoded_answers import encoded_answers
+from snowledger_server._encoded_answers import EncodedAnswers
 from snowledger_server._session import Session, _serve
 from snowledger_server._wire import LineReader, LineWriter
 
@@ -63,7 +63,7 @@ def served(spool: Spool) -> Iterator[tuple[int, int]]:
         with open_contexts(spool, 300) as contexts, open_queries(spool, None) as queries:
             async with open_journal(spool, LIMITS, caller.origin) as journal, anyio.create_task_group() as tasks:
                 server = build_server(journal, contexts, queries, lambda _context: caller, "1")
-                server.middleware.append(encoded_answers)
+                server.middleware.append(EncodedAnswers())
                 lines = LineWriter(to_client, polled=True)
                 tasks.start_soon(lines.run)
                 await _serve(server, Session(LineReader(from_client, polled=True), lines, queries.leave))

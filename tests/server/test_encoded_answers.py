@@ -17,7 +17,7 @@ from tests.acceptance.ledger import Ledger
 from tests.server import stdio_wire
 from tests.server.server_samples import ERAS, EVENT, INSIGHT
 
-from snowledger_server._encoded_answers import encoded_answers
+from snowledger_server._encoded_answers import EncodedAnswers
 from snowledger_server._jsonrpc import encode
 
 ODD = {"text": 'ü\u2028\U0001f9ca\x7f"\\', "numbers": [1e100, -0.0, 2**53 - 1, 1.5], "": {"a/b": None}, "list": [[]]}
@@ -125,14 +125,14 @@ def test_a_server_that_is_served_twice_has_the_middleware_once() -> None:
 import anyio
 from mcp.server.lowlevel import Server
 from snowledger_server import serve_stdio
-from snowledger_server._encoded_answers import encoded_answers
+from snowledger_server._encoded_answers import EncodedAnswers
 server = Server("twice")
 anyio.run(serve_stdio, server)
 anyio.run(serve_stdio, server)
-print(server.middleware.count(encoded_answers))
+print([type(one) for one in server.middleware].count(EncodedAnswers))
 """
     done = subprocess.run(
         [sys.executable, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout == "1\n"
-    assert encoded_answers not in Server("in process").middleware
+    assert not any(isinstance(one, EncodedAnswers) for one in Server("in process").middleware)

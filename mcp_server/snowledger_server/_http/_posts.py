@@ -2,19 +2,19 @@
 
 The SDK's own application makes a session for each request on the wires up to 2025-11-25, with streams and tasks of its
 own, and copies and encodes each answer several times on the newer one. So here a request goes straight to what the SDK
-calls at the end of all that: ``classify_inbound_request``, which judges the newer wire's headers, and ``serve_one``.
+calls at the end of all that: ``classify_inbound_request``, which judges the newer wire's headers, and ``ServerRunner``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import mcp_types as types
 from mcp.server.connection import Connection
-from mcp.server.runner import modern_error_data, serve_one
+from mcp.server.runner import ServerRunner, modern_error_data
 from mcp.server.streamable_http import check_accept_headers
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.inbound import (
@@ -30,7 +30,7 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.requests import Request
 
-from snowledger_server._encoded_answers import encoded_answers
+from snowledger_server._encoded_answers import EncodedAnswers
 from snowledger_server._jsonrpc import BadMessage, decode, encode
 
 from ._caller import HEADERS
@@ -46,21 +46,22 @@ if TYPE_CHECKING:
 _NOT_JSON = Refusal(400, "The Content-Type must be application/json.")
 _NOT_ACCEPTED = Refusal(406, "The client must accept application/json.")
 
+_KEPT = 128
+"""Accept headers that are known: each client sends one and the same, of at most 32 KiB."""
+
 
 def posts(server: Server[Any]) -> ASGIApp:
     """The application that answers a POST, whose body ``receive`` must give as a whole."""
-    server.middleware.append(encoded_answers)
+    server.middleware.append(EncodedAnswers())
     return partial(_answer, server)
 
 
 async def _answer(server: Server[Any], scope: Scope, receive: Receive, send: Send) -> None:
     headers: Mapping[bytes, bytes] = scope[HEADERS]
-    request = Request(scope)
     if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
         await _NOT_JSON.send(send)
         return
-    # Who does not say takes anything (RFC 9110, section 12.5.1).
-    if headers.get(b"accept") and not check_accept_headers(request)[0]:
+    if not _accepts_json(b",".join([value for name, value in scope["headers"] if name == b"accept"])):
         await _NOT_ACCEPTED.send(send)
         return
     try:
@@ -68,10 +69,16 @@ async def _answer(server: Server[Any], scope: Scope, receive: Receive, send: Sen
     except BadMessage as bad:
         status, body = 400, bad.reply
     else:
-        status, body = await _answered(server, message, request)
+        status, body = await _answered(server, message, Request(scope))
     content = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": content})
     await send({"type": "http.response.body", "body": body})
+
+
+@lru_cache(_KEPT)
+def _accepts_json(accept: bytes) -> bool:
+    """Whether an answer in JSON is accepted; who does not say takes anything (RFC 9110, section 12.5.1)."""
+    return not accept or check_accept_headers(Request({"type": "http", "headers": [(b"accept", accept)]}))[0]
 
 
 async def _answered(server: Server[Any], message: types.JSONRPCMessage, request: Request) -> tuple[int, bytes]:
@@ -89,14 +96,10 @@ async def _answered(server: Server[Any], message: types.JSONRPCMessage, request:
                 connection = Connection.from_envelope(version, None, None)
             else:
                 connection = _enveloped(message, headers, routing)
-            result = await serve_one(
-                server,
-                _Exchange(message.id, ServerMessageMetadata(request_context=request)),
-                message.method,
-                message.params,
-                connection=connection,
-                lifespan_state={},
-            )
+            exchange = _Exchange(message.id, ServerMessageMetadata(request_context=request))
+            # The SDK's ``serve_one`` also closes what the connection holds, which is nothing here.
+            runner = ServerRunner(server, connection, {})
+            result = await runner.on_request(exchange, message.method, message.params)
             return 200, encode(types.JSONRPCResponse(jsonrpc="2.0", id=message.id, result=result))
         if not older:
             _check_unanswered(message, version)
@@ -136,17 +139,22 @@ def _check_unanswered(message: types.JSONRPCMessage, version: str) -> None:
         raise MCPError(found.code, found.message, found.data)
 
 
-@dataclass(slots=True)
+_TRANSPORT = TransportContext(kind="streamable-http", can_send_request=False)
+
+
+@dataclass
 class _Exchange:
     """The SDK's ``DispatchContext`` where nothing but the answer can be sent."""
 
     request_id: types.RequestId
     message_metadata: ServerMessageMetadata
-    transport: TransportContext = field(
-        default_factory=lambda: TransportContext(kind="streamable-http", can_send_request=False)
-    )
-    cancel_requested: anyio.Event = field(default_factory=anyio.Event)
+    transport: TransportContext = _TRANSPORT
     can_send_request: bool = False
+
+    @cached_property
+    def cancel_requested(self) -> anyio.Event:
+        """Never set: a client that goes away does not cancel its call."""
+        return anyio.Event()
 
     async def send_raw_request(
         self,
