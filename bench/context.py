@@ -25,7 +25,7 @@ import anyio
 import orjson
 import psutil
 from bench.drain import make_backlog, preload
-from bench.harness import ORIGIN, make_event, percentile, start
+from bench.harness import ORIGIN, make_event, make_insight, percentile, start
 from bench.stdio_client import LEGACY, StdioClient
 
 from snowledger_queue import Changes, ContextStore, Spool, new_event, open_spool
@@ -75,20 +75,7 @@ def _now() -> str:
 
 def _lines(customer: str) -> Iterator[bytes]:
     for number in range(INSIGHTS):
-        yield new_event(
-            ORIGIN,
-            activity="cdesk.insight_recorded",
-            customer=customer,
-            feature_json={
-                "subject": f"product/{number}",
-                "metric": "mrr_usd",
-                "value": 1000.5 + number,
-                "provenance_query_hash": f"{number:064x}",
-                "valid_from": None,
-                "valid_to": None,
-                "verified": False,
-            },
-        ).line
+        yield make_insight(number, customer).line
         yield new_event(ORIGIN, activity="cdesk.a", customer=customer, feature_json={"turn": number}).line
 
 

@@ -26,6 +26,20 @@ def make_event(number: int) -> Event:
     )
 
 
+def make_insight(number: int, customer: str) -> Event:
+    """An insight, as log_insight would log it."""
+    features = {
+        "subject": f"product/{number}",
+        "metric": "mrr_usd",
+        "value": 1000.5 + number,
+        "provenance_query_hash": f"{number:064x}",
+        "valid_from": None,
+        "valid_to": None,
+        "verified": False,
+    }
+    return new_event(ORIGIN, activity="cdesk.insight_recorded", customer=customer, feature_json=features)
+
+
 def percentile(values: Sequence[float], percent: int) -> float:
     """The given percentile."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

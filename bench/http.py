@@ -25,11 +25,11 @@ import anyio
 import mcp_types as types
 import orjson
 import psutil
-from bench.harness import ORIGIN, percentile, start
+from bench.harness import make_insight, percentile, start
 from bench.http_load import OpenLoop
 from bench.stdio_client import LEGACY, MODERN
 
-from snowledger_queue import new_event, open_spool, open_writer
+from snowledger_queue import open_spool, open_writer
 from snowledger_server import add_token
 
 if TYPE_CHECKING:
@@ -120,29 +120,7 @@ async def _fill(home: Path, insights: int) -> None:
     """Log insights of each customer."""
     async with open_writer(open_spool(home)) as writer:
         for customer in range(CUSTOMERS):
-            features = [
-                {
-                    "subject": f"product/{number}",
-                    "metric": "mrr_usd",
-                    "value": 1000.5 + number,
-                    "provenance_query_hash": f"{number:064x}",
-                    "valid_from": None,
-                    "valid_to": None,
-                    "verified": False,
-                }
-                for number in range(insights)
-            ]
-            await writer.append(
-                [
-                    new_event(
-                        ORIGIN,
-                        activity="cdesk.insight_recorded",
-                        customer=f"customer-{customer}",
-                        feature_json=feature,
-                    )
-                    for feature in features
-                ]
-            )
+            await writer.append([make_insight(number, f"customer-{customer}") for number in range(insights)])
 
 
 @contextmanager

@@ -7,7 +7,6 @@ between them lie bare flushes and commits.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sqlite3
 import subprocess
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
-from bench.harness import ORIGIN, make_event, percentile, start
+from bench.harness import make_event, make_insight, percentile, start
 from bench.stdio_client import LEGACY, MODERN, StdioClient
 
-from snowledger_queue import Tickets, new_event, open_spool, open_writer, timestamp
+from snowledger_queue import Tickets, open_spool, open_writer, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,23 +118,7 @@ def _submissions(client: StdioClient, tickets: Tickets, block: int) -> Iterator[
 
 async def _fill(home: Path, customer: str) -> None:
     """Log insights, for a context of more than 16 KiB."""
-    insights = [
-        new_event(
-            ORIGIN,
-            activity="cdesk.insight_recorded",
-            customer=customer,
-            feature_json={
-                "subject": f"product/{number}",
-                "metric": "mrr_usd",
-                "value": 1000.5 + number,
-                "provenance_query_hash": hashlib.sha256(str(number).encode()).hexdigest(),
-                "valid_from": None,
-                "valid_to": None,
-                "verified": False,
-            },
-        )
-        for number in range(INSIGHTS)
-    ]
+    insights = [make_insight(number, customer) for number in range(INSIGHTS)]
     async with open_writer(open_spool(home)) as writer:
         await writer.append(insights)
 
