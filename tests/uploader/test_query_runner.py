@@ -111,6 +111,39 @@ async def test_the_views_of_the_warehouse_show_what_was_asked(spool: Spool, path
     assert row[:4] == [first.query_tag, "activity_counts", 1, 0]
 
 
+async def test_a_run_over_other_customers_is_on_record_as_snowledger_s_and_in_no_template_s_answer(
+    spool: Spool, path: Path, tmp_path: Path
+) -> None:
+    await filled(path, tmp_path)
+    async with started(spool, path) as warehouse:
+        own = await ended(spool, submitted(spool, "activity_counts"))
+        wider = await ended(spool, submitted(spool, "active_customers", customers=("acme", "beta")))
+        assert (own.status, wider.status) == ("succeeded", "succeeded")
+        for activity in ("cdesk.sql_executed", "cdesk.sql_completed", "cdesk.artifact_created"):
+            found = {event["feature_json"]["ticket_id"]: event for event in queued_events(spool, activity)}
+            assert found[own.ticket_id]["customer"] == "acme"
+            assert "customer" not in found[own.ticket_id]["feature_json"]
+            assert found[wider.ticket_id]["customer"] == "snowledger"
+            assert found[wider.ticket_id]["feature_json"]["customer"] == "acme"
+        lines = [line for found in spool.sealed_segments() for line in found.path.read_bytes().splitlines(True)]
+        await warehouse.open()
+        await warehouse.load(batch_of(tmp_path, lines))
+        await warehouse.close()
+        asked: list[tuple[str, dict[str, Any]]] = [
+            ("artifacts", {}),
+            ("query_cost_by_tag", {}),
+            ("recent_events", {"activity": "cdesk.sql_executed"}),
+            ("recent_events", {"activity": "cdesk.artifact_created"}),
+        ]
+        for template, params in asked:
+            sample = (await ended(spool, submitted(spool, template, params=params))).sample or ""
+            assert own.query_tag in sample
+            assert [one for one in (wider.ticket_id, wider.query_tag, wider.template) if one in sample] == []
+        for run, rows in ((own, 3), (wider, 0)):
+            params = {"query_hash": run.query_hash}
+            assert (await ended(spool, submitted(spool, "provenance", params=params))).row_count == rows
+
+
 async def test_what_is_asked_is_begun_within_a_tenth_of_a_second(
     spool: Spool, path: Path, tmp_path: Path, templates: Path
 ) -> None:

@@ -23,6 +23,7 @@ from snowledger_uploader import (
     RowsRejectedError,
     WarehouseUnavailableError,
     _rejected,
+    _suspect,
 )
 from snowledger_uploader._drift import DriftAlert
 
@@ -222,7 +223,7 @@ async def test_a_segment_that_is_too_large_for_the_warehouse_is_loaded_in_parts(
     assert letters(spool) == [], "the row that nothing can load is not at fault"
     assert len(spool.sealed_segments()) == 1
     assert "out of memory" in str(drain.problem())
-    assert len(alerts(warehouse)) == _rejected.ALERTS
+    assert len(alerts(warehouse)) == _suspect.ALERTS
 
 
 async def test_a_segment_of_which_some_rows_are_loaded_counts_none_twice(

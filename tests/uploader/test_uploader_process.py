@@ -110,6 +110,36 @@ def test_after_the_clock_was_set_back_events_do_not_wait_until_it_has_caught_up(
     assert len(warehouse.rows) == 1
 
 
+def test_a_young_segment_that_is_no_plain_file_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = open_spool(tmp_path / "spool")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(sample_event(99).line)
+    planted: list[Path] = []
+
+    class Planting(FakeWarehouse):
+        async def open(self) -> None:
+            await super().open()
+            if not planted:
+                time.sleep(0.01)  # noqa: ASYNC251 - later than the start in the milliseconds of a name, too
+                now_ms = time.time_ns() // 1_000_000
+                planted.append(spool.queue / SegmentName(now_ms, "ffffffffffff", 1, None).sealed(1))
+                planted[0].hardlink_to(elsewhere)
+                good = seal(spool, sample_lines(1)).path
+                good.rename(spool.queue / SegmentName(now_ms, "0123456789ab", 1, None).sealed(1))
+
+    warehouse = Planting(on_load=lambda _batch: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(_run, "make_warehouse", lambda *_: warehouse)
+    late = threading.Timer(5, signal.raise_signal, [signal.SIGTERM])
+    late.start()
+    try:
+        run(UploaderConfig(spool.home, tmp_path / "x.duckdb", "0", batch_age_s=3600.0))
+    finally:
+        late.cancel()
+    assert len(warehouse.rows) == 1
+    assert planted[0].exists()
+    assert list(spool.queue.glob("*-0123456789ab-*")) == []
+
+
 def test_a_second_uploader_is_refused_and_told_who_is_first(ledger: Ledger) -> None:
     first = started(ledger)
     for arguments in (["upload"], ["upload", "--once"]):

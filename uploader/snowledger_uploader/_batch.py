@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from snowledger_queue import QueueError, dead_letter, intact_lines, verify_segment
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from snowledger_queue import DeadLetter, SealedSegment, Spool
+    from snowledger_queue import DeadLetter, SealedSegment, Spool, VerifiedSegment
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +46,8 @@ class FormedBatch(NamedTuple):
 def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, max_files: int) -> FormedBatch:
     """Verify segments from the head and make one batch of them, at least one. Blocking.
 
-    A segment without damage is loaded as it is; of a damaged one, a copy of its intact lines.
-
-    Raises:
-        OSError: the scratch copy cannot be written.
+    A segment without damage is loaded as it is; of a damaged one, a copy of its intact lines. What cannot be read or
+    copied is passed over, so nothing is raised, and no copy is left that the batch does not name.
     """
     files: list[Path] = []
     scratch: list[Path] = []
@@ -64,22 +63,26 @@ def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, 
             if taken and size + spool.filesystem.size(segment.path) > max_bytes:
                 break
             verified = verify_segment(spool, segment)
+            copied = bool(verified.damaged) and verified.events > 0
+            lines = [Line(segment.path.name, *line) for line in intact_lines(spool, segment)] if copied else []
         except (OSError, QueueError) as error:
             log.error("cannot read %s, left where it is: %s", segment.path.name, error)  # noqa: TRY400
             unreadable.append((segment, error))
             continue
-        if verified.missing:
-            reason = f"{verified.missing} lines less than when the segment was sealed: its end is gone"
-            letters.append(dead_letter("damaged", reason, segment.path.name, verified.size, b""))
         path, digest, length = segment.path, verified.sha256, verified.size
-        if verified.damaged:
-            letters += [
-                dead_letter(found.error_class, found.reason, segment.path.name, found.offset, found.line)
-                for found in verified.damaged
-            ]
-            lines = [Line(segment.path.name, offset, line) for offset, line in intact_lines(spool, segment)]
-            path, digest, length = write_lines(spool, lines)
+        if copied:
+            try:
+                path, digest, length = write_lines(spool, lines)
+            except OSError as error:
+                # What goes without a dead letter makes room for sure, and then the copy may fit.
+                if {one.path.name for one in taken} - {letter.segment for letter in letters}:
+                    break
+                reason = f"cannot copy the intact lines of {segment.path.name}, left where it is: {error}"
+                log.error("%s", reason)  # noqa: TRY400 - an operator's line
+                unreadable.append((segment, QueueError(reason)))  # no OSError, which might be taken for the segment's
+                continue
             scratch.append(path)
+        letters += _letters(verified)
         taken.append(segment)
         if verified.events:
             files.append(path)
@@ -90,6 +93,16 @@ def form_batch(spool: Spool, segments: Iterable[SealedSegment], max_bytes: int, 
     return FormedBatch(batch, tuple(taken), tuple(letters), tuple(scratch), tuple(unreadable))
 
 
+def _letters(verified: VerifiedSegment) -> list[DeadLetter]:
+    """For what the segment lost, and for what is damaged or of an unknown version."""
+    name = verified.segment.path.name
+    letters = [dead_letter(one.error_class, one.reason, name, one.offset, one.line) for one in verified.damaged]
+    if verified.missing:
+        reason = f"{verified.missing} lines less than when the segment was sealed: its end is gone"
+        letters.insert(0, dead_letter("damaged", reason, name, verified.size, b""))
+    return letters
+
+
 def batch_of_lines(spool: Spool, lines: Sequence[Line]) -> Batch:
     """A batch of one scratch file with these lines. Blocking. Raises ``OSError``."""
     path, digest, size = write_lines(spool, lines)
@@ -97,12 +110,21 @@ def batch_of_lines(spool: Spool, lines: Sequence[Line]) -> Batch:
 
 
 def write_lines(spool: Spool, lines: Sequence[Line]) -> tuple[Path, bytes, int]:
-    """Write the lines to a scratch file; return its path, SHA-256 and size. Raises ``OSError``."""
+    """Write the lines to a scratch file; return its path, SHA-256 and size.
+
+    Raises ``OSError``; then nothing is left of the file.
+    """
     content = b"".join(line.content + b"\n" for line in lines)
     digest = hashlib.sha256(content)
     # Not named by content: another batch with the same lines may be deleted while this one waits.
     path = spool.work / f"{uuid.uuid4().hex}.ndjson"
-    path.write_bytes(content)
+    try:
+        path.write_bytes(content)
+    except OSError:
+        # Nobody else knows its name, and on a full disk each attempt would take what has become free.
+        with suppress(OSError):  # the first error is the one to report
+            spool.filesystem.remove(path)
+        raise
     return path, digest.digest(), len(content)
 
 

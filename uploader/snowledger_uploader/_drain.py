@@ -189,8 +189,7 @@ class Drain:
         taken = {segment.path for segment in (*formed.segments, *(segment for segment, _ in formed.unreadable))}
         rest = [segment for segment in segments if segment.path not in taken]
         if rest and not self._rejected:  # else others have the next turn
-            with suppress(OSError):  # whose turn it is meets it again
-                self._ahead = await to_thread.run_sync(self._form, rest, self._batch_bytes)
+            self._ahead = await to_thread.run_sync(self._form, rest, self._batch_bytes)
 
     # What follows is blocking and runs in a worker thread.
 
@@ -234,13 +233,11 @@ class Drain:
         """All of what is settled is in the warehouse or in ``letters``: keep those, then let go of the segments."""
         with_letters = {letter.segment for letter in letters}
         paths = [segment.path for segment in formed.segments if segment.path.name in settled]
-        # First what needs no letter: on a full disk that may be the space for the letters.
-        self._remove(path for path in paths if path.name not in with_letters)
+        # First what needs no letter, and the copies: on a full disk that may be the space for the letters.
+        self._remove([*formed.scratch, *(path for path in paths if path.name not in with_letters)])
         if letters:
             self._box.put(letters)
             self._remove(paths)
-        if formed.scratch:
-            self._remove(formed.scratch)
 
     def _warn(self, alert: DriftAlert, batch: Batch, letters: Sequence[DeadLetter]) -> None:
         drifted = [letter for letter in letters if letter.error_class != "damaged"]

@@ -1,10 +1,14 @@
-"""What is logged of a query: activities of the customer who asked it, under the tag of its call."""
+"""What is logged of a query: activities of the customer who asked it, under the tag of its call.
+
+Of a query whose result not everybody may read who acts as that customer, they are snowledger's own: the customer's
+contexts and templates are for all of them, and would tell what ``get_result`` does not.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from snowledger_queue import derived_id, new_event
+from snowledger_queue import OPERATIONAL_CUSTOMER, derived_id, new_event
 
 from ._artifacts import FORMAT
 from ._budget import credits_of
@@ -65,10 +69,13 @@ def _event(origin: Origin, ticket: Ticket, activity: str, features: dict[str, ob
         "query_hash": ticket.query_hash,
         "query_tag": ticket.query_tag,
     }
+    customer = ticket.customer
+    if ticket.customers != (customer,):
+        common["customer"], customer = customer, OPERATIONAL_CUSTOMER
     return new_event(
         origin,
         activity=activity,
-        customer=ticket.customer,
+        customer=customer,
         feature_json=common | features,
         activity_id=derived_id("query", activity, ticket.ticket_id, *which),
         query_tag=ticket.query_tag,

@@ -4,9 +4,10 @@ Such a segment is a suspect. It stays in the queue and is passed over, so that w
 ordinary batches, the rows that the warehouse does take are found by bisection and loaded. What a suspect's writer
 wrote else may have the same fault, so it is not in one batch with what others wrote.
 
-A row is its event's fault when it was rejected alone twice, each time between two loads that succeeded: the warehouse
-takes others. When too many tries in a row fail, it may be the warehouse's fault: all suspects rest until anything was
-loaded, and are tried again from time to time. Good events are thus not set aside for a broken schema or stage.
+A row is its event's fault when it was rejected alone twice, each time shortly before a load that succeeded, or four
+times shortly after one, with loads between and after: the warehouse takes others. When too many tries in a row fail, it
+may be the warehouse's fault: all suspects rest until anything was loaded, and are tried again from time to time. Good
+events are thus not set aside for a broken schema or stage.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from snowledger_queue import dead_letter, intact_lines
 
 from ._batch import Line, batch_of_lines
 from ._errors import BatchTooLargeError, RowsRejectedError
+from ._suspect import Held, Part, Suspect, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,12 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STRIKES = 2
-"""How often a row must be rejected alone, with loads before, between and after: a warehouse that is broken for a while
-and mended rejects a good one once."""
-
 PROOF_S = 30.0
-"""How soon after a rejection a load must succeed to show that the warehouse took rows at that time: an alert takes some
+"""How near a rejection a load must succeed to show that the warehouse took rows at that time: an alert takes some
 seconds, and who mends a broken warehouse takes longer."""
 
 PATIENCE, MAX_PATIENCE = 32, 1024
@@ -47,19 +45,6 @@ of rejected rows would need as many rests as it has rows; a warehouse that is br
 
 SLICE_S = 10.0
 """For how long one suspect is searched before other segments have a turn."""
-
-FIRST_RETRY_S, MAX_RETRY_S = 15.0, 900.0
-"""How soon resting suspects are tried again when nothing was loaded meanwhile."""
-
-ALERTS = 2
-"""For one suspect at once, while none of its rows is known to be at fault: as many as are needed as proof that the
-warehouse takes others, when nothing else is logged. More follow at growing intervals, as its retries do: a warehouse
-that is broken for a while spends the first ones in vain."""
-
-
-def _pause_s(times: int) -> float:
-    """How long to wait after so many in vain."""
-    return min(FIRST_RETRY_S * 2.0 ** min(times, 20), MAX_RETRY_S)  # 20: more would be no number in the end
 
 
 class Examined(NamedTuple):
@@ -74,77 +59,6 @@ class Examined(NamedTuple):
     """Of them, those that it did not hold before."""
 
 
-class _Part(NamedTuple):
-    """Lines of a suspect that are to be loaded."""
-
-    start: int
-    end: int
-    strikes: int = 0
-    """Of one line."""
-
-
-class _Held(NamedTuple):
-    """A line that was rejected alone."""
-
-    line: int
-    reason: str
-    strikes: int
-    loads: int
-    """How many had succeeded then."""
-
-
-class _Suspect:
-    """A segment that was rejected alone, and how far its search is."""
-
-    def __init__(self, segment: SealedSegment, batch_id: str, reason: str, *, quiet: bool) -> None:
-        self.segment = segment
-        self.batch_id = batch_id
-        self.reason = reason
-        self.alerts = 0
-        """How many were raised since one of its rows was found to be at fault."""
-        self.alert_at = math.inf if quiet else 0.0
-        """When the next one may be."""
-        self.again: bool | None = None
-        """Whether it is to be loaded with others once more; None while that was never tried."""
-        self.lines = -1
-        self.left: list[_Part] = []
-        self.held: list[_Held] = []
-        self.guilty: list[tuple[int, str]] = []
-        self.loaded = False
-        """Whether any of it is in the warehouse."""
-        self.inserted = 0
-
-    def begin(self, lines: int) -> None:
-        """Start the search, unless it is under way: a sealed segment does not change, but its disk may lose lines."""
-        if lines != self.lines:
-            self.lines, self.left, self.held, self.guilty = lines, [_Part(0, lines)], [], []
-
-    def wake(self, loads: int, *, others: bool = False) -> None:
-        """Judge the rejected rows since which anything was loaded, or have them tried again; the ``others``, too."""
-        held, self.held = self.held, []
-        for one in held:
-            proven = one.loads < loads
-            if proven and one.strikes >= STRIKES:
-                self.guilty.append((one.line, one.reason))
-                self.alerts, self.alert_at = 0, 0.0
-            elif proven or others:
-                # Without a load in between, the next rejection is the same one.
-                self.left.append(_Part(one.line, one.line + 1, one.strikes if proven else max(0, one.strikes - 1)))
-            else:
-                self.held.append(one)
-
-    def alert(self, now: float) -> bool:
-        """Whether one is to be raised now."""
-        if now < self.alert_at:
-            return False
-        self.alerts += 1
-        self.alert_at = now + _pause_s(self.alerts - ALERTS) if self.alerts >= ALERTS else now
-        return True
-
-    def has_work(self, loads: int) -> bool:
-        return self.lines < 0 or bool(self.left) or not self.held or any(one.loads < loads for one in self.held)
-
-
 class Rejected:
     """The suspects of a queue. One task uses it."""
 
@@ -154,13 +68,14 @@ class Rejected:
         self._deliver = deliver
         self.loads = 0
         """How many batches the warehouse took."""
-        self._suspects: dict[Path, _Suspect] = {}
+        self._suspects: dict[Path, Suspect] = {}
         """In the order of their turns."""
         self._writers: set[str] = set()
         self._turn = 0
         self._failures = 0
         """In a row."""
         self._rejected_at = 0.0
+        self._loaded_at = -math.inf
         self._patience = PATIENCE
         self._rested_after = -1
         """The suspects rest while there are no more loads than these."""
@@ -174,9 +89,11 @@ class Rejected:
 
     def loaded(self) -> None:
         """The warehouse took rows."""
-        if time.monotonic() - self._rejected_at > PROOF_S:
+        now = time.monotonic()
+        if now - self._rejected_at > PROOF_S:
             for suspect in self._suspects.values():
-                suspect.held = [one._replace(strikes=0) for one in suspect.held]
+                suspect.held = [one._replace(strikes=one.strikes - 1 if one.near else 0) for one in suspect.held]
+        self._loaded_at = now
         self.loads += 1
         if self._failures >= self._patience:
             self._patience = min(2 * self._patience, MAX_PATIENCE)
@@ -189,7 +106,7 @@ class Rejected:
     def suspect(self, segment: SealedSegment, batch_id: str, reason: str, *, quiet: bool) -> None:
         """The segment was rejected alone; ``quiet`` says that no alert is to be raised about it."""
         log.warning("the warehouse does not take %s, which stays queued meanwhile: %s", segment.path.name, reason)
-        suspect = self._suspects.setdefault(segment.path, _Suspect(segment, batch_id, reason, quiet=quiet))
+        suspect = self._suspects.setdefault(segment.path, Suspect(segment, batch_id, reason, quiet=quiet))
         suspect.reason = reason
         if suspect.again:
             suspect.again = False
@@ -269,7 +186,7 @@ class Rejected:
         ]
         return Examined([segment], letters, len(lines) - len(letters), suspect.inserted)
 
-    async def _try(self, suspect: _Suspect, lines: Sequence[Line]) -> None:
+    async def _try(self, suspect: Suspect, lines: Sequence[Line]) -> None:
         part = suspect.left[-1]
         batch = await to_thread.run_sync(batch_of_lines, self._spool, lines[part.start : part.end])
         try:
@@ -280,11 +197,12 @@ class Rejected:
             suspect.reason = str(error)
             middle = (part.start + part.end) // 2
             if middle > part.start:
-                suspect.left += [_Part(middle, part.end), _Part(part.start, middle)]
+                suspect.left += [Part(middle, part.end), Part(part.start, middle)]
             else:
                 # A row that is too large for the warehouse's memory is not at fault.
-                strikes = part.strikes + 1 if isinstance(error, RowsRejectedError) else 0
-                suspect.held.append(_Held(part.start, str(error), strikes, self.loads))
+                strikes = part.strikes + 2 if isinstance(error, RowsRejectedError) else 0
+                near = part.near or time.monotonic() - self._loaded_at <= PROOF_S
+                suspect.held.append(Held(part.start, str(error), strikes, self.loads, near))
         else:
             suspect.left.pop()
             suspect.loaded = True
@@ -316,10 +234,10 @@ class Rejected:
             self._rest(waiting)
         return None
 
-    def _rest(self, waiting: Sequence[_Suspect]) -> None:
+    def _rest(self, waiting: Sequence[Suspect]) -> None:
         self._rested_after = self.loads
         now = time.monotonic()
-        self._retry_at = now + _pause_s(self._rests)
+        self._retry_at = now + pause_s(self._rests)
         self._rests += 1
         tell = [suspect for suspect in waiting if suspect.alert(now)]
         problem = self.problem()

@@ -15,6 +15,7 @@ from anyio import to_thread
 from snowledger_queue import (
     Notifier,
     ProcessLock,
+    QueueError,
     Spool,
     UploaderStatus,
     live_servers,
@@ -250,7 +251,10 @@ class _Uploader:
             return False
         if self._config.exit_when_unused and not live_servers(self._spool):
             return False
-        size = sum(self._spool.filesystem.size(segment.path) for segment in segments)
+        try:
+            size = sum(self._spool.filesystem.size(segment.path) for segment in segments)
+        except (OSError, QueueError):
+            return False  # forming a batch meets it, too, and passes it over
         return size < self._warehouse.batch_bytes
 
     async def _drain(self, drain: Drain, segments: Sequence[SealedSegment]) -> None:
