@@ -35,7 +35,8 @@ _READ_WAIT_S = 1.0
 """Others hold the file's locks for milliseconds, and answers from the queue alone are poor ones."""
 
 _FEW_TICKETS = 100
-"""Of a customer with more within a day, counting them takes longer than the event loop should stand still."""
+"""Of a customer with more within a day, whoever may read them, counting takes longer than the event loop should stand
+still."""
 
 _KEPT_CUSTOMERS = 128
 """Of those who log and ask in turn; each takes 17 KB with twenty insights. Of others there is their answer."""
@@ -166,7 +167,7 @@ class ContextReader:
 
     def _read_again(self, whose: _Whose, now: str, mark: Hashable) -> _Kept | None:
         """A dozen rows or so, which SQLite has in memory: 0.3 ms. None when that is not so any more, or not now."""
-        if self._kept.pop(whose).state.ticket_count > _FEW_TICKETS:
+        if self._kept.pop(whose).state.tickets_counted > _FEW_TICKETS:
             return None
         connection = self._marks.connection()
         try:

@@ -38,13 +38,14 @@ class ContextTicket(NamedTuple):
 
 def context_tickets(
     run: sqlite3.Connection, customer: str, allowed: frozenset[str] | None, since: str
-) -> tuple[list[ContextTicket], int]:
-    """At most ``CONTEXT_TICKETS`` tickets, open ones first, then the newest; and how many there are.
+) -> tuple[list[ContextTicket], int, int]:
+    """At most ``CONTEXT_TICKETS`` tickets, open ones first, then the newest; how many there are; how many were counted.
 
     They are those that are open, and those submitted at ``since`` or later, that ``Tickets.get`` gives; with None none.
+    Counted are also those that it does not give.
     """
     if allowed is None:
-        return [], 0
+        return [], 0, 0
     # Each by an index: a customer may have thousands of tickets, and rows are large. Sets of customers are few.
     counts = run.execute(
         f"{_COUNT} {_BY_STATUS} AND customer = ? AND submitted_at < ? GROUP BY customers", (customer, since)
@@ -63,4 +64,5 @@ def context_tickets(
         (customer, since, *known, CONTEXT_TICKETS - len(rows)),
     ).fetchall()
     check_types(rows, TEXT, TEXT, TEXT, TEXT, TEXT, OPTIONAL_INTEGER)
-    return [ContextTicket(*row) for row in rows], sum(number for text, number in counts if text in known)
+    count = sum(number for text, number in counts if text in known)
+    return [ContextTicket(*row) for row in rows], count, sum(number for _, number in counts)

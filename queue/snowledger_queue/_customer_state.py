@@ -57,6 +57,9 @@ class CustomerState(NamedTuple):
     recent: Sequence[RecentEvent]
     tickets: Sequence[ContextTicket]
     ticket_count: int
+    """How many the reader may read."""
+    tickets_counted: int
+    """How many rows were read to say so: tells what reading again takes."""
 
 
 def read_state(
@@ -77,7 +80,7 @@ def read_state(
     check_types(rows, TEXT, TEXT, TEXT, TEXT, INTEGER, OPTIONAL_TEXT, OPTIONAL_TEXT, INTEGER)
     known = [KnownAtom(*row[:-1]) for row in rows]
     few = len(rows) <= _FEW_ATOMS and sum(row[-1] for row in rows) <= _FEW_BYTES
-    tickets, ticket_count = context_tickets(connection, customer, allowed, hour_before(now, 24))
+    tickets, ticket_count, tickets_counted = context_tickets(connection, customer, allowed, hour_before(now, 24))
     return CustomerState(
         drained=frozenset(stem for (stem,) in drained),
         as_of=as_of,
@@ -87,6 +90,7 @@ def read_state(
         recent=_recent(connection, customer),
         tickets=tickets,
         ticket_count=ticket_count,
+        tickets_counted=tickets_counted,
     )
 
 

@@ -3,16 +3,40 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import httpx2
 import pytest
 from tests.http.http_server import LEGACY, MODERN, HttpServer
 from tests.http.people import NOBODY, RESOURCES, TOOLS, WIDE, Person, Wire, same_but_for, settle, shown
+from tests.server.query_samples import result
+from tests.uploader.uploader_samples import ORIGIN
 
-from snowledger_queue import RunnerTickets
+from snowledger_queue import Event, RunnerTickets
+from snowledger_uploader import OwnEvents
+from snowledger_uploader._query_events import End, completed, executed
 
 OWN = {"template": "activity_counts", "params": {"since": "20h"}, "max_age_s": 3600}
 """Reads one's own rows, whatever the token allows besides."""
+
+
+RUNS = ("cdesk.sql_executed", "cdesk.sql_completed", "cdesk.artifact_created")
+
+
+def logged(server: HttpServer, ticket_id: str) -> list[Event]:
+    """What an uploader logs of a run that succeeded."""
+    with closing(RunnerTickets(server.ledger.spool)) as runner:
+        ticket = runner.of_anybody(ticket_id)
+    assert ticket is not None
+    end = End("succeeded", result=result(), path=Path("of-a-run.parquet"))
+    return [*executed(ORIGIN, ticket), *completed(ORIGIN, ticket, end, 0.5)]
+
+
+def told(wire: Wire) -> tuple[dict[str, int], str]:
+    """Of activities: how often there were any, and the newest events."""
+    context = wire.ok("get_context", {})
+    counts = {count["activity"]: count["last_24_h"] for count in context["activity_counts"]}
+    return counts, json.dumps(context["recent_events"])
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +110,21 @@ def test_a_context_lists_what_its_reader_may_read_whoever_read_it_before(
             assert context["left_out"]["tickets"] == 0
             for text in (json.dumps(context), wire.read("snowledger://context/acme").text):
                 assert [one in text for one in (theirs.done, theirs.waiting)] == [all_of_it] * 2
+
+
+def test_a_context_tells_of_no_run_whose_result_its_reader_may_not_read(
+    server: HttpServer, wide: Wire, narrow: Wire, theirs: Person, people: dict[str, Person]
+) -> None:
+    events = OwnEvents(server.ledger.spool)
+    before = told(narrow)
+    events.put(*logged(server, theirs.done))
+    assert [told(wire) for wire in (narrow, wide)] == [before, before]
+    text = narrow.read("snowledger://context/acme").text
+    assert [one for one in (theirs.done, theirs.query_hash, WIDE["template"]) if one in text] == []
+    events.put(*logged(server, people["acme"].done))
+    counts, recent = told(narrow)
+    assert counts.keys() >= set(RUNS)
+    assert people["acme"].done in recent
 
 
 def test_what_a_narrower_token_cannot_read_backs_none_of_its_insights(wide: Wire, narrow: Wire, theirs: Person) -> None:

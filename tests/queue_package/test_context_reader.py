@@ -1,6 +1,7 @@
 """What a server reads: what the time rule says, the same from state.db, from the queue and from both."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +18,12 @@ from tests.queue_package.context_samples import (
     id_of,
     in_queue,
     insight,
+    nothing,
     queue,
     read,
     values,
 )
+from tests.queue_package.ticket_samples import ask
 from tests.thorough import examples
 
 from snowledger_queue import (
@@ -30,6 +33,8 @@ from snowledger_queue import (
     ContextStore,
     Position,
     Queued,
+    Spool,
+    Tickets,
     open_spool,
 )
 
@@ -238,3 +243,22 @@ def test_an_error_of_the_queue_reaches_the_caller_and_ends_the_transaction(both:
         read(both.reader, fail)
     fold(both.store, insight(1, "after"))
     assert values(read(both.reader)) == [b'"after"']
+
+
+@pytest.mark.parametrize(("customers", "listed"), [(["acme"], 101), (["acme", "beta"], 0)])
+def test_what_takes_counting_many_tickets_is_not_read_at_hand_whoever_may_read_them(
+    spool: Spool, both: Both, customers: list[str], listed: int
+) -> None:
+    def count(tickets: Tickets, numbers: range) -> tuple[int, bool]:
+        """How many tickets a context has, and whether it is at hand again after a commit."""
+        for number in numbers:
+            ticket_id = ask(tickets, number, customers=customers)[0].ticket_id
+            tickets.cancel(ticket_id, "acme", at(), {"beta"})
+        context = both.reader.read("acme", nothing, at(), 10, allowed=frozenset(), mark=both.reader.mark())
+        both.store.confirm(at(), [f"a{numbers}"])
+        found = both.reader.at_hand("acme", nothing, at(), 10, None, None, frozenset(), both.reader.mark())
+        return context.ticket_count, found is not None
+
+    with closing(Tickets(spool)) as tickets:
+        assert count(tickets, range(100)) == (min(listed, 100), True)
+        assert count(tickets, range(100, 101)) == (listed, False)
