@@ -1,7 +1,7 @@
 """What the warehouse rejects: only events that are at fault are set aside, and all others flow."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ import pytest
 from tests.uploader.fake_warehouse import FakeWarehouse
 from tests.uploader.uploader_samples import ORIGIN, counted, damaged, drained_stems, sample_event, sample_lines, seal
 
-from snowledger_queue import DeadLetterBox, SegmentName, Spool, timestamp, with_checksum
+from snowledger_queue import DeadLetterBox, SealedSegment, SegmentName, Spool, intact_lines, timestamp, with_checksum
 from snowledger_uploader import (
     Batch,
     BatchTooLargeError,
@@ -117,6 +117,34 @@ async def test_what_is_behind_a_segment_full_of_poison_flows(spool: Spool, monke
     await drained(drain)
     assert letters(spool) == bad
     assert numbers(warehouse) == [*range(4, 12), 999]
+
+
+async def test_a_segment_that_somebody_links_while_it_is_searched_holds_nobody_up(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = spool.home / "link"
+
+    def linked(spool: Spool, segment: SealedSegment) -> Iterator[tuple[int, bytes]]:
+        link.hardlink_to(segment.path)
+        return intact_lines(spool, segment)
+
+    warehouse = FakeWarehouse()
+    drain = drain_of(spool, warehouse)
+    bad = poisoned(2)
+    seal(spool, bad, 1)
+    seal(spool, sample_lines(2), 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(_rejected, "intact_lines", linked)
+        await drained(drain, link.exists)
+    await drained(drain)
+    assert numbers(warehouse) == [0, 1]
+    assert "cannot be read" in str(drain.problem())
+    link.unlink()
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 60)
+    await drained(drain)
+    assert letters(spool) == bad
+    assert drain.problem() is None
 
 
 async def test_while_one_writer_s_rows_are_rejected_the_others_events_load_in_few_batches(

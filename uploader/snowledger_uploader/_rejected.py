@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from anyio import to_thread
 
-from snowledger_queue import dead_letter, intact_lines
+from snowledger_queue import QueueError, dead_letter, intact_lines
 
 from ._batch import Line, batch_of_lines
 from ._errors import BatchTooLargeError, RowsRejectedError
@@ -170,7 +170,11 @@ class Rejected:
         suspect = self._suspects.pop(segment.path)
         self._suspects[segment.path] = suspect  # as the last one
         # Read for each slice: all suspects together may be larger than the memory.
-        lines = await to_thread.run_sync(self._lines, segment)
+        try:
+            lines = await to_thread.run_sync(self._lines, segment)
+        except QueueError as error:  # no plain file any more: the next batch passes it over
+            log.error("%s", error)  # noqa: TRY400 - an operator's line
+            return Examined([], [], 0, 0)
         suspect.begin(len(lines))
         suspect.wake(self.loads)
         while suspect.left and self._failures < self._patience:
