@@ -46,7 +46,7 @@ ROOMY = {
     "SNOWLEDGER_LOG_LEVEL": "error",
 }
 RATIO_TARGET, GROWTH_TARGET_MB, DRAIN_TARGET, LOADING_TARGET_MB = 1.2, 32, 0.8, 512
-BEFORE_TARGET_MS = 10
+P95_TARGET_MS = 10
 PATIENCE_S = 600.0
 
 
@@ -60,7 +60,7 @@ class Sizes(NamedTuple):
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=int, default=1_000, help="events per second (default 1000)")
     parser.add_argument("--minutes", type=int, default=60, help="of the outage (default 60)")
-    parser.add_argument("--before", type=int, default=60, help="seconds measured before it (default 60)")
+    parser.add_argument("--before", type=int, default=60, help="seconds measured before it, twice (default 60)")
 
 
 class Logged:
@@ -197,16 +197,17 @@ def _check(report: Report, database: Path, ids: Path) -> None:
     report.row("  twice in the warehouse", twice[0], "events", "= 0", met=twice[0] == 0)
 
 
-def _report_outage(report: Report, before: list[float], outage: _Outage) -> None:
-    before_p95, p95, last_p95 = (percentile(taken, 95) for taken in (before, outage.taken, outage.last))
-    report.row("log_event before, p50", percentile(before, 50), "ms")
+def _report_outage(report: Report, alone: list[float], loading: list[float], outage: _Outage) -> None:
+    alone_p95, p95 = percentile(alone, 95), percentile(outage.taken, 95)
+    report.row("log_event without an uploader, p50", percentile(alone, 50), "ms")
     # On a machine that does not keep up with the rate the ratio says nothing.
-    report.row("log_event before, p95", before_p95, "ms", f"< {BEFORE_TARGET_MS} ms", met=before_p95 < BEFORE_TARGET_MS)
+    report.row("  p95", alone_p95, "ms", f"< {P95_TARGET_MS} ms", met=alone_p95 < P95_TARGET_MS)
+    report.row("log_event while an uploader loads, p95", percentile(loading, 95), "ms")
     report.row("log_event while the warehouse is away, p50", percentile(outage.taken, 50), "ms")
-    report.row("log_event while the warehouse is away, p95", p95, "ms")
-    ratio = p95 / before_p95
-    report.row("  ratio to before", ratio, "", f"< {RATIO_TARGET}", met=ratio < RATIO_TARGET)
-    report.row("  p95 in the last minute", last_p95, "ms")
+    report.row("  p95", p95, "ms", f"< {P95_TARGET_MS} ms", met=p95 < P95_TARGET_MS)
+    ratio = p95 / alone_p95
+    report.row("  ratio to that without an uploader", ratio, "", f"< {RATIO_TARGET}", met=ratio < RATIO_TARGET)
+    report.row("  p95 in the last minute", percentile(outage.last, 95), "ms")
     early = outage.sizes[len(outage.sizes) // 4]
     for name, then, now in zip(Sizes._fields, early, outage.sizes[-1], strict=True):
         report.row(f"{name}'s memory after a quarter of it", then, "MB")
@@ -224,13 +225,15 @@ def main() -> int:
         client = StdioClient(LEGACY, "-m", "snowledger", "serve", "--no-uploader", environment=environment)
         logged = Logged(client, ids)
         try:
+            logged.seconds(options.rate, 2)  # warm
+            # What an outage is compared with: an uploader that loads takes a part of the same processors.
+            alone = logged.seconds(options.rate, options.before)
             with _upload(home, database) as uploader:
-                logged.seconds(options.rate, 2)  # warm
-                before = logged.seconds(options.rate, options.before)
+                loading = logged.seconds(options.rate, options.before)
                 holder = _hold(database)
                 processes = {"server": psutil.Process(client.pid), "uploader": uploader}
                 outage = anyio.run(_outage, logged, processes, home, options)
-                _report_outage(report, before, outage)
+                _report_outage(report, alone, loading, outage)
                 client.close()
                 shutil.copytree(spool.queue, folder / "backlog")
                 holder.close()
