@@ -16,7 +16,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from snowledger_queue import InvalidEventError, StateError
 
 from ._contexts import ContextQuery
-from ._errors import ServerError, UnexpectedError, told
+from ._errors import ServerError, TimeLimitError, UnexpectedError, told
 from ._get_context import DEFAULT_BYTES
 from ._get_result import ARTIFACT_PREFIX, standing
 from ._templates import catalogue
@@ -101,11 +101,15 @@ class Resources:
         """The resource at the address.
 
         Raises:
-            MCPError: not found, for any address that is nobody's or not the identity's, all alike.
+            MCPError: not found, for any address that is nobody's or not the identity's, all alike; or an internal
+                error, when it cannot be read now.
         """
         code = types.INVALID_PARAMS if protocol_version in MODERN_PROTOCOL_VERSIONS else LEGACY_NOT_FOUND
         try:
             contents = await self._contents(identity, uri)
+        except TimeLimitError as error:
+            log.error("reading a resource: %s", error)  # noqa: TRY400 - where it was says nothing
+            raise MCPError(code=types.INTERNAL_ERROR, message=str(error)) from None
         except (ServerError, InvalidEventError, UnicodeDecodeError):
             contents = None
         except StateError as error:

@@ -10,7 +10,7 @@ import mcp_types as types
 from snowledger_queue import InvalidEventError, QueueError, QueueFullError, UncertainWriteError
 
 from ._encoded_answers import Answer, encode_answer, tool_result
-from ._errors import InvalidArgumentError, ServerError, UnexpectedError, told
+from ._errors import InvalidArgumentError, ServerError, TimeLimitError, UnexpectedError, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -98,19 +98,21 @@ def answer(content: dict[str, object] | Answer) -> types.CallToolResult:
 
 def failure(error: ServerError | QueueError, tool: Tool) -> types.CallToolResult:
     """The result of a call that did not: what was wrong, what is accepted, whether to retry."""
+    # A disk that hung may answer later; who wrote cannot know what became of it.
+    transient = error.transient or (tool.reads and isinstance(error, TimeLimitError))
     if isinstance(error, InvalidEventError | InvalidArgumentError):
         stored, advice = "Nothing was stored. ", "Correct the argument and call again."
     elif isinstance(error, UnexpectedError | UncertainWriteError) and not tool.reads:
         stored, advice = "Whether anything was stored is not known. ", tool.repeating
     elif isinstance(error, QueueFullError):
         stored, advice = "Nothing was stored. ", f"Repeat the call unchanged in {error.retry_after_s} s."
-    elif error.transient:
+    elif transient:
         stored, advice = "Nothing was acknowledged. ", "Repeat the call unchanged in a second."
     else:
         stored, advice = "Nothing was stored. ", "Repeating the call unchanged will not help."
     if tool.reads:
         stored = ""  # which goes without saying
-    content: dict[str, object] = {"error": told(error), "retryable": error.transient}
+    content: dict[str, object] = {"error": told(error), "retryable": transient}
     if isinstance(error, QueueFullError):
         content["retry_after_s"] = error.retry_after_s
     return types.CallToolResult(

@@ -12,9 +12,10 @@ from typing import TypeAlias
 import anyio
 import pytest
 from anyio import to_thread
+from starlette.types import Receive, Scope, Send
 from tests.http.http_server import HttpServer
 from tests.http.test_address import certificate
-from tests.http.wire import GET, POST, Wire, served
+from tests.http.wire import GET, POST, Wire, echo, served
 
 from snowledger.systemd_unit import OTHER_FILES
 from snowledger_server._http import _accept, _connections
@@ -142,6 +143,31 @@ async def test_an_answer_that_is_not_read_is_noticed_with_tls_too(
         await anyio.sleep(1.5)
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert [(await wire.answer())[0] for _ in range(3)][-1] == 0
+
+
+async def test_no_request_is_begun_while_its_client_does_not_read_with_tls_either(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_connections, "UNREAD_S", 15)
+    begun: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        await echo(scope, receive, send)
+
+    sizes = [2_000_000, 2_000_001, 2_000_002, 7]
+    async with served(app, tls=tls[0]) as connect:
+        wire = await connect(tls[1])
+        wire.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for size in sizes:
+            await wire.send(GET.replace(b"/ ", b"/%d " % size, 1))
+            await anyio.sleep(0.2)
+        assert len(begun) < 3, "the first one does not count"
+        wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert [len((await wire.answer())[1]) for _ in sizes] == sizes
+        await wire.send(GET)
+        assert await wire.answer() == (200, b"xx")
 
 
 def test_the_end_is_prompt_while_many_do_not_agree_on_tls(start: Callable[..., HttpServer], tmp_path: Path) -> None:

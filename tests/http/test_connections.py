@@ -8,7 +8,7 @@ from contextlib import suppress
 import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
-from tests.http.wire import GET, POST, served
+from tests.http.wire import GET, POST, echo, served
 
 from snowledger_server._http import _connections, _serve
 from snowledger_server._http._connections import GuardedConnection
@@ -70,6 +70,89 @@ async def test_an_idle_connection_is_ended_later_than_a_slow_one() -> None:
         assert 0.9 < await wire.end() < 4
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines that a busy machine keeps, but for idle connections."""
+    for name in ("HEADER_S", "BODY_S", "UNREAD_S", "LINGER_S"):
+        monkeypatch.setattr(_connections, name, 15)
+
+
+async def careless(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that refuses a POST without reading it, and takes its time for anything else."""
+    if scope["method"] == "POST":
+        await Refusal(401, "No.").send(send)
+    else:
+        await anyio.sleep(1.5)  # longer than an idle connection may
+        await echo(scope, receive, send)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("body", [[b"12345"], [b"12", b"345"]])
+async def test_a_connection_is_idle_after_the_rest_of_a_refused_request(body: list[bytes]) -> None:
+    async with served(careless) as connect:
+        wire = await connect()
+        for _ in range(2):
+            await wire.send(POST % 5)
+            assert (await wire.answer())[0] == 401
+            for part in body:
+                await wire.send(part)
+                await anyio.sleep(0.05)
+        assert 0.5 < await wire.end() < 10
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_connection_with_a_request_is_not_idle_after_a_refused_one(at_once: bool) -> None:
+    async with served(careless) as connect:
+        wire = await connect()
+        await wire.send(POST % 5)
+        assert (await wire.answer())[0] == 401
+        await wire.send(b"12345" + GET if at_once else b"12345")
+        if not at_once:
+            await anyio.sleep(0.2)
+            await wire.send(GET)
+        assert await wire.answer() == (200, b"xx")
+        assert 0.5 < await wire.end() < 10
+
+
+async def test_the_rest_of_a_request_that_is_refused_late_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connections, "BODY_S", 15)
+    monkeypatch.setattr(_connections, "LINGER_S", 1)
+    refused = anyio.Event()
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST":
+            await receive()
+            await anyio.sleep(1.3)
+            await Refusal(413, "No.").send(send)
+            refused.set()
+        else:
+            await echo(scope, receive, send)
+
+    async with served(refuse) as connect:
+        wire = await connect()
+        await wire.send(POST % 100 + b"x" * 50)
+        await refused.wait()
+        await anyio.sleep(0.3)
+        await wire.send(b"x" * 50)  # as who writes all before it reads
+        assert await wire.answer() == (413, b"No.\n")
+        await wire.send(GET)
+        assert await wire.answer() == (200, b"xx")
+
+
+async def test_a_refused_request_that_goes_on_is_ended_all_the_same() -> None:
+    async with served(careless) as connect:
+        wire = await connect()
+        await wire.send(POST % 1_000_000)
+        assert (await wire.answer())[0] == 401
+        begun = anyio.current_time()
+        with suppress(ConnectionError):
+            while not wire.reader.at_eof() and anyio.current_time() < begun + 5:
+                await wire.send(b"x")
+                await anyio.sleep(0.02)
+        assert 0.1 < anyio.current_time() - begun < 3
+
+
 async def test_who_does_not_read_the_answer_is_cut_off() -> None:
     async with served() as connect:
         wire = await connect()
@@ -92,6 +175,61 @@ async def test_answers_that_nobody_reads_have_a_limit_together(monkeypatch: pyte
         for wire in wires:
             wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert sorted([(await wire.answer())[0] for wire in wires]) == [0, 200]
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_no_request_is_begun_while_its_client_does_not_read(at_once: bool) -> None:
+    sizes = [20_000_000, 7, 20_000_001, 8, 9]
+    requests = [GET.replace(b"/ ", b"/%d " % size, 1) for size in sizes]
+    begun: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        await echo(scope, receive, send)
+
+    async with served(app) as connect:
+        wire = await connect()
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for some in [requests] if at_once else [requests[:1], requests[1:2], requests[2:]]:
+            await wire.send(b"".join(some))
+            await anyio.sleep(0.3)
+        await anyio.sleep(1)  # longer than an idle connection may
+        assert begun == ["/20000000"]
+        wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert [len((await wire.answer())[1]) for _ in sizes] == sizes
+        assert begun == [f"/{size}" for size in sizes]
+        assert await wire.end() < 10
+
+
+async def test_a_request_that_waits_for_its_client_to_read_puts_no_deadline_off() -> None:
+    async with served() as connect:
+        wire = await connect()
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.send(GET.replace(b"/ ", b"/20000000 ", 1))
+        await anyio.sleep(0.1)
+        await wire.send(GET + GET[:-1])
+        await anyio.sleep(2)
+        wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await wire.answer())[0] == 0
+
+
+@pytest.mark.parametrize("rest", [GET[:-1], POST % 100 + b"part"], ids=["headers", "body"])
+async def test_a_request_that_was_not_looked_at_has_its_deadlines_afterwards(
+    monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
+    monkeypatch.setattr(_connections, "UNREAD_S", 15)
+    monkeypatch.setattr(_serve, "IDLE_S", 60)
+    async with served() as connect:
+        wire = await connect()
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.send(GET.replace(b"/ ", b"/20000000 ", 1))
+        await anyio.sleep(0.1)
+        await wire.send(rest)
+        await anyio.sleep(1)  # which is not the request's fault
+        wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await wire.answer())[0] == 200
+        assert 0.1 < await wire.end() < 5
 
 
 async def test_one_connection_too_many_is_told_so_and_there_is_room_when_another_goes() -> None:

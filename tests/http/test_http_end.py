@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from starlette.types import Receive, Scope, Send
 from tests.http.http_server import LEGACY, MODERN, HttpServer, call, request
-from tests.http.wire import GET, Wire
+from tests.http.wire import GET, Wire, echo
 from tests.server.server_samples import EVENT
 
 from snowledger_server._http import _serve
@@ -95,4 +95,27 @@ async def test_a_call_that_does_not_end_is_cancelled_sooner_after_a_second_signa
             await ended.wait()
             assert cleaned_up.is_set()
             assert not [record for record in caplog.records if record.exc_info], "it is no defect"
+            await wire.close()
+
+
+async def test_a_request_that_waits_for_its_client_to_read_does_not_hold_up_the_end() -> None:
+    listeners = listen(HttpAddress("127.0.0.1", 0))
+    started, ended = anyio.Event(), anyio.Event()
+
+    async def serve() -> None:
+        await _serve.serve_http(echo, listeners, 10, None, started=started.set, leaving=lambda: None)
+        ended.set()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            await started.wait()
+            wire = await Wire.open(listeners[0].getsockname()[1])
+            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await wire.send(GET.replace(b"/ ", b"/20000000 ", 1) + GET)
+            await anyio.sleep(0.5)
+            began = anyio.current_time()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await ended.wait()
+            assert anyio.current_time() - began < MOST_S
             await wire.close()

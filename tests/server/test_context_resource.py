@@ -10,6 +10,8 @@ from mcp.shared.exceptions import MCPError
 from tests.server.server_samples import ERAS, EVENT, INSIGHT, Connected, connected
 
 from snowledger_queue import ContextReader, Spool
+from snowledger_server._contexts import Contexts
+from snowledger_server._errors import TimeLimitError
 
 pytestmark = pytest.mark.parametrize("mode", ERAS)
 
@@ -110,3 +112,17 @@ async def test_a_defect_shows_a_reference_that_the_log_explains_and_nothing_else
     assert "hunter2" not in str(error)
     assert error.message.split("reference ")[1].split()[0] in caplog.text
     assert "hunter2" in caplog.text
+
+
+async def test_a_context_that_cannot_be_read_in_time_is_not_said_to_be_missing(
+    spool: Spool, mode: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang(*_arguments: object) -> None:
+        raise TimeLimitError(30)
+
+    monkeypatch.setattr(Contexts, "get", hang)
+    async with connected(spool, mode) as server:
+        with caplog.at_level(logging.ERROR, "snowledger_server"):
+            error = await refusal(server, "snowledger://context/acme")
+    assert (error.code, error.message) == (types.INTERNAL_ERROR, "the call was ended after 30 s")
+    assert "reading a resource: the call was ended after 30 s" in caplog.text

@@ -36,11 +36,12 @@ IDLE_S = 75
 """Between two requests: longer than the minute after which proxies let go of theirs, so that they do it first."""
 
 MAX_UNREAD = 64 * 2**20
-"""Bytes of all answers that wait for slow clients to read them: sixty of the largest. Who comes then is cut off."""
+"""Bytes of all answers that wait for slow clients to read them: sixty of the largest. Who comes then is cut off. Each
+connection has one at a time: its next request is not begun before."""
 
 LINGER_S = 2.0
-"""What remains of a refused request is read for so long, lest its client miss the answer; a closed connection gets as
-long to tell its client so."""
+"""What remains of a refused request is read for so long after the refusal, lest its client miss the answer; a closed
+connection gets as long to tell its client so."""
 
 MAX_LINGERING = 64
 """Connections that were refused and are kept for ``LINGER_S``; of more the oldest is closed at once."""
@@ -159,6 +160,8 @@ class GuardedConnection(H11Protocol):
         self._incomplete_since: float | None = None
         self._unread_since: float | None = None
         self._closing_since: float | None = None
+        self._held = False
+        """What arrives is not looked at, until the client reads."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """One more client."""
@@ -168,13 +171,17 @@ class GuardedConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was sent away."""
+        self._held = False
         self._all.discard(self)
         # uvicorn does so only when there was no error, and the timer would keep all of this for ``IDLE_S``.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Take what has arrived."""
+        """Take what has arrived; not while the client does not read, lest one more answer wait, uncounted."""
+        if self.flow.write_paused:
+            self._hold()
+            return
         super().handle_events()
         incomplete = self.conn.their_state is h11.SEND_BODY or (
             self.conn.their_state is h11.IDLE and self.conn.trailing_data[0] != b""
@@ -183,6 +190,35 @@ class GuardedConnection(H11Protocol):
             self._incomplete_since = None
         elif self._incomplete_since is None:
             self._incomplete_since = self.loop.time()
+        if not incomplete and self.conn.our_state is h11.IDLE and not self.transport.is_closing():
+            self._await_request()
+
+    def _hold(self) -> None:
+        """Begin no request. Only ``UNREAD_S`` counts meanwhile: it is not for the client to send anything."""
+        self._held = True
+        self._incomplete_since = None
+        self._unset_keepalive_if_required()
+        self.flow.pause_reading()
+
+    def _go_on(self) -> None:
+        """Take what has arrived meanwhile."""
+        if self._held and not self.transport.is_closing():
+            self._held = False
+            self.flow.resume_reading()
+            self.handle_events()
+
+    def _await_request(self) -> None:
+        """Wait for the next request, not for ever: uvicorn would after the rest of one that was refused before."""
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_response_complete(self) -> None:
+        """The answer is written; one that came before the request's end is a refusal, and its client may linger."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self._incomplete_since = self.loop.time()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -196,6 +232,8 @@ class GuardedConnection(H11Protocol):
         self._unread_since = None
         self._all.unread(self, 0)
         super().resume_writing()
+        if self._held:
+            self.loop.call_soon(self._go_on)  # with TLS it may be in the middle of a write
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's
         """Refuse what is no HTTP, and end; uvicorn would let a request that began well fail on that."""
