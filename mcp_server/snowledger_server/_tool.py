@@ -55,7 +55,7 @@ class Tool:
     repeating: str = "Repeating the call does no harm."
     """What a client is told of a call that was perhaps carried out."""
     bounded: bool = False
-    """Whether it limits its own waits. A limit for each call costs a tenth of an answer that is in memory."""
+    """Whether it limits its own waits. A limit for each call costs some percent of an answer that is in memory."""
 
     @property
     def reads(self) -> bool:
