@@ -58,6 +58,7 @@ from ._reader import DamagedLine, VerifiedSegment, intact_lines, verify_segment
 from ._recall import INSIGHT_ACTIVITY, MAX_FEATURE_PREVIEW_BYTES, Atom, Contribution, RecentEvent, contribution
 from ._recent import RECENT_EVENTS
 from ._recovery import recover
+from ._rotation import RotationPolicy
 from ._rules import OPERATIONAL_CUSTOMER, RESERVED_ACTIVITIES, check_customer
 from ._sampling import LOW_VALUE, SAMPLE_RATE, kept_by_sample, may_sample
 from ._spool import SealedSegment, Spool, SpoolStatistics, open_spool, write_small_file
@@ -67,7 +68,7 @@ from ._ticket import Ticket
 from ._ticket_retention import Pruned
 from ._ticket_runner import QueryResult, RunnerTickets
 from ._tickets import MAX_OPEN_TICKETS, Tickets
-from ._writer import QueueWriter, RotationPolicy, WriterStatistics, open_writer
+from ._writer import QueueWriter, WriterStatistics, open_writer
 
 __all__ = [
     "CLASSES",

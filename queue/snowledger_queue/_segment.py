@@ -95,8 +95,8 @@ class ActiveSegment:
         self.size += len(lines)
         self.events += events
 
-    def seal(self) -> None:
-        """Give the file its sealed name and close it; an empty one is removed.
+    def seal(self) -> Path | None:
+        """Give the file its sealed name, which is returned, and close it; an empty one is removed.
 
         Raises:
             SpoolError: the file could not be renamed. Nothing is lost: it stays as an active segment without a
@@ -104,19 +104,21 @@ class ActiveSegment:
         """
         self.usable = False
         active = self._folder / self._name.active
+        sealed = self._folder / self._name.sealed(self.events) if self.events else None
         try:
             if not _platform.RENAMES_OPEN_FILES:
                 self._file.close()
-            if self.events:
-                self._filesystem.rename(active, self._folder / self._name.sealed(self.events))
-            else:
+            if sealed is None:
                 self._filesystem.remove(active)
+            else:
+                self._filesystem.rename(active, sealed)
             self._filesystem.sync_folder(self._folder)
         except OSError as error:
             message = f"sealing {active} failed: {error.strerror or error}; recovery finishes it if it is not done"
             raise SpoolError(message) from error
         finally:
             self._file.close()
+        return sealed
 
     def abandon(self) -> None:
         """Close the file as it is; recovery seals it."""

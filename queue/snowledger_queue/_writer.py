@@ -16,6 +16,7 @@ import anyio
 
 from ._errors import QueueClosedError, QueueError, QueueWriteError, UncertainWriteError
 from ._names import SegmentName
+from ._rotation import Rotation, RotationPolicy
 from ._segment import ActiveSegment
 
 if TYPE_CHECKING:
@@ -31,16 +32,6 @@ ANSWER_S = 10.0
 
 LEAVE_S = 1.0
 """Longest that leaving the writer waits for the disk, from when it was asked: what ``serve`` has for its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class RotationPolicy:
-    """When an active segment is sealed, whichever comes first."""
-
-    max_bytes: int = 16 * 1024 * 1024
-    """Small enough to be read whole while draining, large enough that a backlog is few files."""
-    max_age_s: float = 1.0
-    """Bounds the ingestion lag: only sealed segments are drained."""
 
 
 class WriterStatistics(NamedTuple):
@@ -79,7 +70,7 @@ class QueueWriter:
 
     def __init__(self, spool: Spool, rotation: RotationPolicy) -> None:
         self._spool = spool
-        self._rotation = rotation
+        self._rotation = Rotation(rotation, spool.filesystem)
         # 48 random bits: two writers of one spool never share a name, not even with one clock.
         self._writer = secrets.token_hex(6)
         self._sequence = 0
@@ -309,11 +300,14 @@ class QueueWriter:
         if segment is None:
             return
         try:
-            segment.seal()
-            self._sealed += 1
+            path = segment.seal()
         except QueueError as error:
             # The events are durable where they are; only their drain waits for recovery.
             log.error("%s", error)  # noqa: TRY400 - an operator's line, not a traceback
+        else:
+            if path is not None:
+                self._sealed += 1
+                self._rotation.sealed(path)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
@@ -18,6 +19,8 @@ from snowledger_queue import (
     open_writer,
     recover,
 )
+from snowledger_queue._filesystem import OsFilesystem
+from snowledger_queue._rotation import Rotation
 
 SELDOM = RotationPolicy(max_age_s=600)
 
@@ -140,6 +143,26 @@ async def test_an_old_segment_is_sealed_without_another_append(spool: Spool) -> 
             while spool.active_segments():  # noqa: ASYNC110 - the one that was made first goes when it is not needed
                 await asyncio.sleep(0.005)
     assert queued_lines(spool) == [event.line for event in sample_events(3)]
+
+
+async def test_while_nobody_drains_segments_last_longer_so_that_a_backlog_is_few_files(spool: Spool) -> None:
+    at_once = RotationPolicy(max_age_s=0, behind=3, behind_age_s=600)
+    async with open_writer(spool, at_once) as writer:
+        for event in sample_events(10):
+            await writer.append([event])
+    assert [segment.events for segment in spool.sealed_segments()] == [1, 1, 1, 1, 6]
+    assert queued_lines(spool) == [event.line for event in sample_events(10)]
+
+
+def test_a_segment_that_is_kept_back_while_others_are_drained_makes_one_other_last_longer(tmp_path: Path) -> None:
+    rotation = Rotation(RotationPolicy(behind=3), OsFilesystem())
+    paths = [tmp_path / str(number) for number in range(8)]
+    paths[0].touch()
+    ages = []
+    for path in paths:
+        rotation.sealed(path)
+        ages.append(rotation.max_age_s)
+    assert ages == [1, 1, 1, 10, 1, 1, 1, 1]
 
 
 async def test_an_idle_writer_leaves_no_file(spool: Spool) -> None:

@@ -137,6 +137,29 @@ async def test_a_batch_that_is_formed_ahead_of_one_that_is_halved_is_formed_anew
     assert not list(spool.work.iterdir())
 
 
+async def test_while_the_warehouse_is_away_no_batch_is_formed_ahead_again_and_again(spool: Spool) -> None:
+    for sequence in range(2):  # of a damaged line a batch has a copy without it, which tells that it was formed
+        seal(spool, [*sample_lines(2, 2 * sequence), damaged(sample_event(100 + sequence).line)], sequence)
+    away = [True]
+
+    def on_load(_batch: Batch) -> None:
+        if away:
+            raise WarehouseUnavailableError("away")
+
+    warehouse = FakeWarehouse(batch_files=1, on_load=on_load)
+    drain = Drain(spool, warehouse, delivery(warehouse), 0.0)
+    for _ in range(2):
+        with pytest.raises(WarehouseUnavailableError):
+            await drain.drain_batch(await drain.waiting())
+    assert not list(spool.work.iterdir())
+    away.clear()
+    while segments := await drain.waiting():
+        await drain.drain_batch(segments)
+    assert len(warehouse.rows) == 4
+    assert len(letters(spool)) == 2
+    assert not list(spool.work.iterdir())
+
+
 async def test_a_damaged_line_is_set_aside_with_its_place_and_reason_and_no_other_is_lost(spool: Spool) -> None:
     good = sample_lines(4)
     bad = damaged(sample_event(9).line)

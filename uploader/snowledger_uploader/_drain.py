@@ -77,6 +77,8 @@ class Drain:
         self._batch_bytes = warehouse.batch_bytes
         self._batch_files = warehouse.batch_files
         self._ahead: FormedBatch | None = None
+        self._flows = True
+        """Whether the warehouse answered the last batch."""
         self._unreadable = Unreadable(spool, self._box)
         self._rejected = Rejected(spool, self._deliver)
         if contexts is not None:
@@ -118,6 +120,7 @@ class Drain:
                     outcome = await self._drain(formed)
             except (UploaderError, OSError) as error:  # a task group would wrap it
                 outcome = error
+        self._flows = isinstance(outcome, (DrainedBatch, BatchTooLargeError, RowsRejectedError))
         if isinstance(outcome, DrainedBatch):
             return outcome
         with suppress(OSError):  # the first error is the one to report
@@ -188,7 +191,8 @@ class Drain:
         """Form what follows; verifying takes one core half as long as the load takes both."""
         taken = {segment.path for segment in (*formed.segments, *(segment for segment, _ in formed.unreadable))}
         rest = [segment for segment in segments if segment.path not in taken]
-        if rest and not self._rejected:  # else others have the next turn
+        # With something rejected others have the next turn; in an outage it would be formed for nothing, every 30 s.
+        if rest and self._flows and not self._rejected:
             self._ahead = await to_thread.run_sync(self._form, rest, self._batch_bytes)
 
     # What follows is blocking and runs in a worker thread.
