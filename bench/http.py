@@ -2,7 +2,9 @@
 
 A thousand keep-alive connections call at a steady rate, four times get_context and once a durable log_event, whether or
 not answers come (an open loop). Meanwhile the real uploader loads what is logged. The floor is a tool that does nothing
-on the SDK's own application: it gets the same load, and what counts is each server's processor time for a call.
+on the SDK's own application: it gets the same load, and what counts is each server's processor time for a call. What
+that is depends on what else the processors do. So the two take turns, and while the no-op tool is called as many events
+are logged beside it, for the uploader to load.
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from itertools import cycle
+from functools import partial
+from itertools import count, cycle
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import mcp_types as types
 import orjson
 import psutil
-from bench.harness import make_insight, percentile, start
+from bench.harness import make_event, make_insight, percentile, start
 from bench.http_load import OpenLoop
 from bench.stdio_client import LEGACY, MODERN
 
@@ -33,16 +37,21 @@ from snowledger_queue import open_spool, open_writer
 from snowledger_server import add_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from bench.harness import Report
-    from bench.http_load import Load
+
+CALLS_PER_EVENT = 5
+"""The others ask for a context."""
 
 CUSTOMERS = 50
 """Each with a token and a context of its own."""
 
 P95_TARGET_MS, CPU_TARGET = 25.0, 1.3
 WARM_S = 2.0
+ROUNDS = 4
+"""In which the two servers take turns: a machine that is shared is not the same from minute to minute."""
+
 STEP_S = 5.0
 """Of one rate, in the search for the one that is too high."""
 
@@ -58,7 +67,7 @@ EVENT = {"activity": "cdesk.tool_called", "feature_json": {"tool": "search", "la
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=int, default=1_000, help="connections (default 1000)")
     parser.add_argument("--rate", type=float, default=500.0, help="calls a second (default 500)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="at that rate (default 20)")
+    parser.add_argument("--seconds", type=float, default=40.0, help="at that rate, in each era (default 40)")
     parser.add_argument("--insights", type=int, default=20, help="in each context (default 20)")
     parser.add_argument("--no-search", action="store_true", help="do not look for the rate that is too high")
 
@@ -77,7 +86,7 @@ class Server(NamedTuple):
 class Measured(NamedTuple):
     """A load, and the server's processor time for each of its calls."""
 
-    load: Load
+    latencies_ms: list[float]
     cpu_us: float
 
 
@@ -175,12 +184,13 @@ def _noop() -> Iterator[Server]:
         yield Server(port, psutil.Process(process.pid))
 
 
-async def _measured(
+async def _call(
     server: Server, era: str, tokens: list[str | None], clients: int, rate: float, seconds: float
 ) -> Measured:
+    """Call at the rate for so long, each client by a connection that is kept, once the server is warm."""
+    requests = _requests(era, server.port, tokens)
     loop = OpenLoop(server.port, clients)
     await loop.connect()
-    requests = _requests(era, server.port, tokens)
     await loop.run(requests, rate, WARM_S)
     before = server.cpu_s()
     load = await loop.run(requests, rate, seconds)
@@ -188,42 +198,59 @@ async def _measured(
     loop.close()
     if load.failures:
         raise RuntimeError(f"{load.failures} of {len(load.latencies_ms)} calls failed")
-    return Measured(load, used / len(load.latencies_ms) * 1e6)
+    return Measured(load.latencies_ms, used / len(load.latencies_ms) * 1e6)
 
 
-def _search(server: Server, era: str, tokens: list[str | None], clients: int, rate: float) -> tuple[float, float]:
-    """The highest rate whose p95 is good, and the next one, whose is not."""
-    good = 0.0
-    while rate <= MAX_RATE:
-        found = anyio.run(_measured, server, era, tokens, clients, rate, STEP_S)
-        if percentile(found.load.latencies_ms, 95) >= P95_TARGET_MS:
-            break
-        good, rate = rate, rate * GROWTH
-    return good, rate
+async def _log_beside(home: Path, rate: float) -> None:
+    """Log events at the rate of the load's, until cancelled."""
+    async with open_writer(open_spool(home)) as writer:
+        for number in count():
+            await writer.append([make_event(number)])
+            await anyio.sleep(1 / rate)
 
 
-def _era(report: Report, era: str, ours: Server, noop: Server, tokens: list[str | None], options: Any) -> None:
-    size = (options.clients, options.rate, options.seconds)
-    anyone: list[str | None] = [None]
-    floor = anyio.run(_measured, noop, era, anyone, *size)
-    found = anyio.run(_measured, ours, era, tokens, *size)
-    again = anyio.run(_measured, noop, era, anyone, *size)
-    latencies = found.load.latencies_ms
-    report.row(f"{era}: no-op, p50", percentile(floor.load.latencies_ms, 50), "ms")
-    report.row("  p95", percentile(floor.load.latencies_ms, 95), "ms")
+async def _call_beside(home: Path, rate: float, call: Callable[[], Awaitable[Measured]]) -> Measured:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_log_beside, home, rate, name="events")
+        measured = await call()
+        tasks.cancel_scope.cancel()
+    return measured
+
+
+def _era(
+    report: Report, era: str, ours: Server, noop: Server, tokens: list[str | None], home: Path, options: Any
+) -> None:
+    size = (options.clients, options.rate, options.seconds / ROUNDS)
+    found, floor = [], []
+    for _ in range(ROUNDS):
+        call = partial(_call, noop, era, [None], *size)
+        floor.append(anyio.run(_call_beside, home, options.rate / CALLS_PER_EVENT, call))
+        found.append(anyio.run(_call, ours, era, tokens, *size))
+    latencies, floors = ([one for part in parts for one in part.latencies_ms] for parts in (found, floor))
+    report.row(f"{era}: no-op, p50", percentile(floors, 50), "ms")
+    report.row("  p95", percentile(floors, 95), "ms")
     report.row(f"{era}: {options.rate:g} calls/s of {options.clients} clients, p50", percentile(latencies, 50), "ms")
     p95 = percentile(latencies, 95)
     report.row("  p95", p95, "ms", f"< {P95_TARGET_MS:g} ms", met=p95 < P95_TARGET_MS)
     report.row("  p99", percentile(latencies, 99), "ms")
-    cpu_us = (floor.cpu_us + again.cpu_us) / 2
-    report.row("  no-op, processor time of the server a call", cpu_us, "µs")
-    report.row("  ours", found.cpu_us, "µs")
-    ratio = found.cpu_us / cpu_us
-    report.row("  ours as a ratio to no-op", ratio, "", f"<= {CPU_TARGET}", met=ratio <= CPU_TARGET)
-    if not options.no_search:
-        good, bad = _search(ours, era, tokens, options.clients, options.rate)
-        report.row(f"  highest rate with a p95 under {P95_TARGET_MS:g} ms", good, "calls/s")
-        report.row("  the next one, with more", bad, "calls/s")
+    report.row("  no-op, processor time of the server a call", median(one.cpu_us for one in floor), "µs")
+    report.row("  ours", median(one.cpu_us for one in found), "µs")
+    ratios = [one.cpu_us / other.cpu_us for one, other in zip(found, floor, strict=True)]
+    report.row("  ours as a ratio to no-op, the lowest of the rounds", min(ratios), "")
+    report.row("  the highest", max(ratios), "")
+    report.row("  the median", median(ratios), "", f"<= {CPU_TARGET}", met=median(ratios) <= CPU_TARGET)
+
+
+def _search(report: Report, era: str, ours: Server, tokens: list[str | None], options: Any) -> None:
+    """Find the highest rate whose p95 is good, and the next one, whose is not."""
+    good, rate = 0.0, options.rate
+    while rate <= MAX_RATE:
+        found = anyio.run(_call, ours, era, tokens, options.clients, rate, STEP_S)
+        if percentile(found.latencies_ms, 95) >= P95_TARGET_MS:
+            break
+        good, rate = rate, rate * GROWTH
+    report.row(f"{era}: highest rate with a p95 under {P95_TARGET_MS:g} ms", good, "calls/s")
+    report.row("  the next one, with more", rate, "calls/s")
 
 
 def main() -> int:
@@ -239,7 +266,10 @@ def main() -> int:
         ours = stack.enter_context(_ours(home))
         noop = stack.enter_context(_noop())
         for era in (LEGACY, MODERN):
-            _era(report, era, ours, noop, tokens, options)
+            _era(report, era, ours, noop, tokens, home, options)
+        # Last, for it leaves events that the uploader loads for a while.
+        for era in () if options.no_search else (LEGACY, MODERN):
+            _search(report, era, ours, tokens, options)
         report.row("the server's memory at the end", ours.process.memory_info().rss / 2**20, "MB")
     return report.finish()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ._context_tickets import ContextTicket, context_tickets
@@ -43,6 +44,14 @@ class KnownAtom(NamedTuple):
         return self[:4]
 
 
+class _Rows(NamedTuple):
+    """Of a customer's atoms, as they were fetched."""
+
+    known: list[tuple[object, ...]]
+    values: list[tuple[str, bytes]] | None
+    """None when they are many or large."""
+
+
 class CustomerState(NamedTuple):
     """What one transaction has read."""
 
@@ -60,37 +69,39 @@ class CustomerState(NamedTuple):
     """How many the reader may read."""
     tickets_counted: int
     """How many rows were read to say so: tells what reading again takes."""
+    rows: _Rows
+    """What ``known`` and ``atoms`` are made of."""
 
 
 def read_state(
-    connection: sqlite3.Connection, customer: str, allowed: frozenset[str] | None, now: str
+    connection: sqlite3.Connection,
+    customer: str,
+    allowed: frozenset[str] | None,
+    now: str,
+    before: CustomerState | None = None,
 ) -> CustomerState:
     """Read it, in a transaction of the caller. Differs within an hour of ``now`` only when the file does.
 
-    For ``allowed`` see ``ContextReader.read``. Raises ``DamagedStateError``, and what SQLite raises.
+    With the customer's state of ``before``, atoms that are as they were are not made and checked again. For ``allowed``
+    see ``ContextReader.read``. Raises ``DamagedStateError``, and what SQLite raises.
     """
     drained = connection.execute("SELECT stem FROM drained").fetchall()
     check_types(drained, TEXT)
     as_of = _as_of(connection)
-    rows = connection.execute(
-        "SELECT subject, metric, recorded_at, atom_id, verified, valid_from, valid_to, length(value)"
-        " FROM atoms WHERE customer = ? ORDER BY subject, metric, recorded_at, atom_id",
-        (customer,),
-    ).fetchall()
-    check_types(rows, TEXT, TEXT, TEXT, TEXT, INTEGER, OPTIONAL_TEXT, OPTIONAL_TEXT, INTEGER)
-    known = [KnownAtom(*row[:-1]) for row in rows]
-    few = len(rows) <= _FEW_ATOMS and sum(row[-1] for row in rows) <= _FEW_BYTES
+    rows = _rows(connection, customer)
+    known, atoms = (before.known, before.atoms) if before is not None and before.rows == rows else _atoms(rows)
     tickets, ticket_count, tickets_counted = context_tickets(connection, customer, allowed, hour_before(now, 24))
     return CustomerState(
         drained=frozenset(stem for (stem,) in drained),
         as_of=as_of,
         known=known,
-        atoms=_atoms(connection, customer, known) if few else None,
+        atoms=atoms,
         counts=_counts(connection, customer, now),
         recent=_recent(connection, customer),
         tickets=tickets,
         ticket_count=ticket_count,
         tickets_counted=tickets_counted,
+        rows=rows,
     )
 
 
@@ -105,16 +116,34 @@ def read_atom(connection: sqlite3.Connection, customer: str, known: KnownAtom) -
 
 
 def hour_before(now: str, hours: int) -> str:
-    """The hour of an event that was so long before ``now``."""
-    return timestamp(datetime.fromisoformat(now) - timedelta(hours=hours))[:HOUR_CHARACTERS]
+    """The hour of an event that was so long before ``now``; after it, when ``hours`` is negative."""
+    return _hour_before(now[:HOUR_CHARACTERS], hours)
 
 
-def _atoms(connection: sqlite3.Connection, customer: str, known: Sequence[KnownAtom]) -> Mapping[Key, Atom]:
-    found = connection.execute(
+@lru_cache(8)  # the same for an hour
+def _hour_before(hour: str, hours: int) -> str:
+    return timestamp(datetime.fromisoformat(hour).replace(tzinfo=UTC) - timedelta(hours=hours))[:HOUR_CHARACTERS]
+
+
+def _rows(connection: sqlite3.Connection, customer: str) -> _Rows:
+    known = connection.execute(
+        "SELECT subject, metric, recorded_at, atom_id, verified, valid_from, valid_to, length(value)"
+        " FROM atoms WHERE customer = ? ORDER BY subject, metric, recorded_at, atom_id",
+        (customer,),
+    ).fetchall()
+    check_types(known, TEXT, TEXT, TEXT, TEXT, INTEGER, OPTIONAL_TEXT, OPTIONAL_TEXT, INTEGER)
+    if len(known) > _FEW_ATOMS or sum(row[-1] for row in known) > _FEW_BYTES:
+        return _Rows(known, None)
+    values = connection.execute(
         "SELECT query_hash, value FROM atoms WHERE customer = ? ORDER BY subject, metric, recorded_at, atom_id",
         (customer,),
     ).fetchall()
-    return _valued(known, found)
+    return _Rows(known, values)
+
+
+def _atoms(rows: _Rows) -> tuple[Sequence[KnownAtom], Mapping[Key, Atom] | None]:
+    known = [KnownAtom(*row[:-1]) for row in rows.known]  # type: ignore[arg-type]  # they were checked
+    return known, None if rows.values is None else _valued(known, rows.values)
 
 
 def _valued(known: Sequence[KnownAtom], found: Sequence[tuple[str, bytes]]) -> Mapping[Key, Atom]:
