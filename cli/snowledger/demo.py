@@ -61,10 +61,7 @@ def run_demo(home: Path | None = None, *, keep: bool = False) -> int:
     console = Console(highlight=False)
     if home is not None and (home / "format").exists():
         raise CommandError(f"{home} is a spool in use; the demo would load its events among yours, name another folder")
-    # So that the temporary folder and the two processes go also when a supervisor or a closed terminal ends this one.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, _frame: sys.exit(128 + number))
+    ended = _exit_on_signals()
     with ExitStack() as stack:
         if home is None:
             prefix = "snowledger-demo-"
@@ -86,7 +83,7 @@ def run_demo(home: Path | None = None, *, keep: bool = False) -> int:
         }
         console.print("[bold]1[/] Starting an MCP server and an uploader: two processes, one folder between them")
         console.print(f"[bold]2[/] A client logs a session of {TURNS} questions over MCP, as Claude Desktop would")
-        session = asyncio.run(_drive(environment))
+        session = _driven(environment, ended)
         console.print(
             f"  {len(session.acks_ms)} calls acknowledged in {session.seconds:.1f} s, durable on disk: "
             f"p50 {_quantile(session.acks_ms, 50):.2f} ms, p95 {_quantile(session.acks_ms, 95):.2f} ms"
@@ -111,6 +108,32 @@ def run_demo(home: Path | None = None, *, keep: bool = False) -> int:
         return 1
     console.print(f"[green]All {len(session.event_ids)} acknowledged events are in the warehouse, once each.[/]")
     return 0
+
+
+def _exit_on_signals() -> list[int]:
+    """Have the temporary folder and the two processes go also when a supervisor or a closed terminal ends this one.
+
+    The list gets the exit code.
+    """
+    codes: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        codes.append(128 + number)
+        sys.exit(codes[0])
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end)
+    return codes
+
+
+def _driven(environment: dict[str, str], ended: list[int]) -> Session:
+    try:
+        return asyncio.run(_drive(environment))
+    except BaseExceptionGroup:
+        if ended:  # between two calls: the client's task groups wrap what ended them
+            sys.exit(ended[0])
+        raise
 
 
 async def _drive(environment: dict[str, str]) -> Session:

@@ -15,6 +15,8 @@ from mcp import Client
 from tests.acceptance.ledger import Ledger, wait_until
 from tests.torture.disks import small_disk
 
+from snowledger_queue import open_spool
+
 EVENT: dict[str, Any] = {"activity": "cdesk.user_asked", "feature_json": {"question": "why?" * 500}}
 TELEMETRY: dict[str, Any] = {"activity": "cdesk.tool_called", "feature_json": {"tool": "search", "ok": True}}
 TOLD = """
@@ -67,6 +69,13 @@ def pressure(ledger: Ledger) -> dict[str, Any]:
     return found
 
 
+def all_sealed(ledger: Ledger) -> bool:
+    try:
+        return not any(path.stat().st_size for path in open_spool(ledger.home).active_segments())
+    except FileNotFoundError:
+        return False  # just sealed; look again
+
+
 async def test_two_servers_fill_one_queue_and_go_on_once_the_uploader_has_drained_it(ledger: Ledger) -> None:
     ledger.environment["MAX_QUEUE_SIZE"] = "60000"
     async with Client(ledger.server("--no-uploader")) as one, Client(ledger.server("--no-uploader")) as other:
@@ -79,6 +88,8 @@ async def test_two_servers_fill_one_queue_and_go_on_once_the_uploader_has_draine
         acked += await fill(one, "refusing")
         await to_thread.run_sync(wait_until, lambda: pressure(ledger)["state"] == "refusing")
         assert "wait to be loaded" in pressure(ledger)["problem"]
+        # What is not sealed yet would be left, and alone be past the first mark.
+        await to_thread.run_sync(wait_until, lambda: all_sealed(ledger))
         await to_thread.run_sync(lambda: ledger.run("upload", "--once"))
         for client in (one, other):
             acked += await until(client, None)

@@ -101,8 +101,35 @@ def test_a_demo_that_is_ended_halfway_leaves_nothing_behind(tmp_path: Path, name
         children = psutil.Process(demo.pid).children(recursive=True)
         assert len(children) >= 2
         demo.send_signal(number)
-        assert demo.wait(10) == (130 if number == signal.SIGINT else 128 + number)
-        assert demo.stderr is not None
-        assert b"Traceback" not in demo.stderr.read()
+        _, said = demo.communicate(timeout=10)
+        assert demo.returncode == (130 if number == signal.SIGINT else 128 + number), said.decode()
+        assert b"Traceback" not in said
     assert list(tmp_path.iterdir()) == []
     assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+ENDED_BETWEEN_CALLS = """
+import os, signal, sys
+from snowledger import demo
+
+calls = demo._session
+
+def session():
+    for number, call in enumerate(calls()):
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield call
+
+demo._session = session
+sys.exit(demo.run_demo())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_demo_that_is_ended_between_two_calls_ends_as_quietly(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ENDED_BETWEEN_CALLS]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.run(command, env=environment, capture_output=True, timeout=20, check=False)
+    assert b"Traceback" not in demo.stderr
+    assert demo.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
