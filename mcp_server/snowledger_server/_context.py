@@ -88,14 +88,13 @@ def make_document(customer: str, context: CustomerContext, max_bytes: int, *, pa
         InvalidArgumentError: not even the empty lists have room, or, for a page, not its first insight.
     """
     lists: dict[str, list[bytes]] = {name: [] for name in _LISTS}
-    shown = 0 if page else 1
-    left_out = dict(
-        zip(
-            _LEFT_OUT,
-            (context.insight_count, 0, context.ticket_count, shown * len(context.counts), shown * len(context.recent)),
-            strict=True,
-        )
-    )
+    left_out = {
+        "insights": context.insight_count,
+        "insight_values": 0,
+        "tickets": context.ticket_count,
+        "activity_counts": 0 if page else len(context.counts),
+        "recent_events": 0 if page else len(context.recent),
+    }
     frame = _frame(customer, context.as_of)
     if page and context.insights:
         least = _least(frame, context)

@@ -23,7 +23,7 @@ class RotationPolicy:
     max_age_s: float = 1.0
     """Bounds the ingestion lag: only sealed segments are drained."""
     behind: int = 60
-    """When the segment that was sealed so many before the last one still waits, the drain is behind."""
+    """When the segment that was sealed so many before the last one still waits, the drain is behind. At least 1."""
     behind_age_s: float = 10.0
     """Takes the place of a shorter ``max_age_s`` while the drain is behind: what waits for a minute waits for a sixth
     longer at most, and an outage of an hour leaves some 400 files of each writer, not 3,600, which every listing of the
