@@ -190,7 +190,7 @@ def _moment(age: str) -> str:
 
     unit = {"m": "minutes", "h": "hours", "d": "days"}.get(age[-1:])
     if unit is not None and age[:-1].isdecimal():
-        with suppress(OverflowError):  # before the year 1
+        with suppress(OverflowError, ValueError):  # before the year 1; thousands of digits
             return timestamp(datetime.now(UTC) - timedelta(**{unit: int(age[:-1])}))
     message = f"{age!a} is no age; accepted: a number and m, h or d, such as 30d"
     raise typer.BadParameter(message)

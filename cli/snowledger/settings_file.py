@@ -53,6 +53,11 @@ def read_file(path: Path, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
         raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise SettingsError(f"the settings file {path} is not valid TOML: nested too deeply") from None
+    except ValueError:  # all that int() refuses of what the grammar takes
+        reason = "a whole number of thousands of digits"
+        raise SettingsError(f"the settings file {path} is not valid TOML: {reason}") from None
     for name, value in values.items():
         if name not in fields:
             raise SettingsError(f"{path}: {settings_errors.unknown('setting', name, fields)}")

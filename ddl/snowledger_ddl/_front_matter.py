@@ -12,7 +12,7 @@ from typing import Any
 from ._errors import ParameterError
 from ._parameters import checked_parameters
 from ._placeholders import placeholders
-from ._template import CONTRACT_VIEWS, RESERVED, Parameter, Template
+from ._template import CONTRACT_VIEWS, RESERVED, Parameter, Template, shortened
 from ._values import KINDS, checked_value, item_of
 
 _FENCE = "-- ---"
@@ -47,7 +47,7 @@ class FrontMatterError(ValueError):
     """A file is no template: the reason, and its line in the file."""
 
     def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(shortened(reason))
         self.line = line
 
 
@@ -108,6 +108,8 @@ class _Reader:
             raise FrontMatterError(line + 1, f"not TOML: {_AT_LINE.sub('', reason).strip()}") from None
         except RecursionError:
             raise FrontMatterError(1, "not TOML: nested too deeply") from None
+        except ValueError:  # all that int() refuses of what the grammar takes
+            raise FrontMatterError(1, "not TOML: a whole number of thousands of digits") from None
 
     def template(
         self, name: str, statement: tuple[str, int], source: str, dialect_texts: Mapping[str, str]

@@ -72,6 +72,15 @@ class Template:
         return tuple(sorted({customer, *(allowed if self.scope == "allowed" else ())}))
 
 
+_SHOWN_REASON = 500
+"""A reason's characters from its beginning and from its end: it quotes names, and one may be as long as a file."""
+
+
+def shortened(reason: str) -> str:
+    """The reason without its middle when it is too long to show."""
+    return reason if len(reason) <= 2 * _SHOWN_REASON else f"{reason[:_SHOWN_REASON]}…{reason[-_SHOWN_REASON:]}"
+
+
 class TemplateProblem(NamedTuple):
     """Why a file is no usable template. ``line`` counts from 1; 0 when it is about no line."""
 

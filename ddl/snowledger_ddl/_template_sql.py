@@ -13,7 +13,7 @@ from sqlglot import ErrorLevel, exp
 from sqlglot.errors import SqlglotError, UnsupportedError
 
 from ._errors import TemplateError
-from ._template import Template, TemplateProblem
+from ._template import Template, TemplateProblem, shortened
 from ._template_check import Flaw, FlawError, contract_tables, flaws, parsed
 from ._template_ctes import rename
 from ._template_snowflake import adapt, check_names, translate
@@ -49,10 +49,11 @@ def rendered(template: Template, dialect: str, row_cap: int) -> str:
 
 
 def _problem(template: Template, dialect: str, flaw: Flaw, *, has_own_text: bool) -> TemplateProblem:
+    reason = shortened(flaw.reason)
     if has_own_text:
         source = template.source.removesuffix(".sql")
-        return TemplateProblem(f"{source}.{dialect}.sql", flaw.line, flaw.reason)
-    return TemplateProblem(template.source, template.text_line + max(flaw.line, 1) - 1, flaw.reason)
+        return TemplateProblem(f"{source}.{dialect}.sql", flaw.line, reason)
+    return TemplateProblem(template.source, template.text_line + max(flaw.line, 1) - 1, reason)
 
 
 def _isolate(tree: exp.Query, template: Template, dialect: str) -> None:

@@ -63,7 +63,14 @@ def test_purge_shows_asks_and_chooses(cli: Cli) -> None:
 
 def test_what_to_purge_is_said_in_one_way(cli: Cli) -> None:
     put(cli, REJECTED)
-    wrong = ("", "--all --class damaged", "--class odd", "--older-than 30", f"{REJECTED.letter_id} --all")
+    wrong = (
+        "",
+        "--all --class damaged",
+        "--class odd",
+        "--older-than 30",
+        f"--older-than {'9' * 5000}d",
+        f"{REJECTED.letter_id} --all",
+    )
     for arguments in wrong:
         cli.run("dead-letter", "purge", *arguments.split(), "--yes", code=2)
     assert left(cli) == [REJECTED.letter_id]

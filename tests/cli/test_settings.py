@@ -218,6 +218,14 @@ def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problem() == "cannot read the settings file nowhere.toml: No such file or directory"
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"), [("9" * 5000, "a whole number of thousands of digits"), ("[" * 5000, "nested too deeply")]
+)
+def test_what_the_parser_gives_up_on_is_not_toml(value: str, reason: str) -> None:
+    file = write(f"query_concurrency = {value}\n")
+    assert problem() == f"the settings file {file} is not valid TOML: {reason}"
+
+
 def test_bytes_that_are_not_text_are_not_toml(tmp_path: Path) -> None:
     (tmp_path / "snowledger.toml").write_bytes(b"customer = '\xff'\n")
     assert "is not valid TOML" in problem()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.ddl.template_samples import loaded, problems
+from tests.ddl.template_samples import loaded, problems, write
 
 from snowledger_ddl import TemplateError, check_templates, executable, load_templates
 
@@ -172,6 +172,24 @@ def test_deep_nesting_is_a_problem(tmp_path: Path) -> None:
     template = loaded(tmp_path, "SELECT " + "(" * 20000 + "1" + ")" * 20000 + " FROM events WHERE $customer")
     [problem] = problems(template)
     assert "nested too deeply" in problem.reason
+
+
+def test_a_number_that_python_does_not_read_is_a_problem(tmp_path: Path) -> None:
+    write(tmp_path, "SELECT 1 FROM events WHERE $customer", f"row_limit = {'9' * 5000}\n")
+    [problem] = load_templates(tmp_path).problems
+    assert problem.reason == "not TOML: a whole number of thousands of digits"
+
+
+def test_a_name_as_long_as_a_file_is_shown_without_its_middle(tmp_path: Path) -> None:
+    name = "a" * 5000
+    [problem] = problems(loaded(tmp_path, "SELECT 1 FROM X WHERE $customer".replace("X", name)))
+    assert problem.reason.startswith("aaa")
+    assert "context_cache" in problem.reason
+    assert len(problem.reason) < 1100
+    write(tmp_path, "SELECT 1 FROM events WHERE $X".replace("X", name))
+    [problem] = load_templates(tmp_path).problems
+    assert problem.reason.endswith("aaa: write a placeholder as $name, and text between quotes")
+    assert len(problem.reason) < 1100
 
 
 @pytest.mark.parametrize(
