@@ -48,26 +48,44 @@ _LISTS = ("insights", "tickets", "activity_counts", "recent_events")
 _LEFT_OUT = ("insights", "insight_values", "tickets", "activity_counts", "recent_events")
 
 
+class _Told(NamedTuple):
+    """That a document has all insights, before anything else."""
+
+    version: int
+    """See ``CustomerContext.insights_version``."""
+    frame: int
+    """Bytes of the frame with which they had room."""
+    size: int
+    """Bytes of their entries."""
+    without_value: int
+
+
 class Document(NamedTuple):
     """An encoded context, of which only the age is still to be told."""
 
-    before: Answer
+    head: Answer
     """Up to and with ``"age_ms":``."""
-    after: Answer
-    """What follows ``"stale":…,``."""
+    left_out: Answer
+    """What follows ``"stale":…,`` up to the lists."""
+    insights: Answer
+    rest: Answer
+    """The other lists."""
+    told: _Told | None
+    """With which the next document, for as many bytes, may have these insights too."""
 
     @property
     def size(self) -> int:
         """Bytes that it takes in memory."""
-        return sum(map(len, (*self.before, *self.after)))
+        return sum(map(len, (*self.head, *self.left_out, *self.insights, *self.rest)))
 
     def answer(self, age_ms: int | None, *, stale: bool) -> Answer:
         """The whole document."""
         age = b"null" if age_ms is None else b"%d" % min(age_ms, 10**_DIGITS - 1)
         old = b"true" if stale else b"false"
+        content, text = zip(self.left_out, self.insights, self.rest, strict=True)
         return Answer(
-            b'%b%b,"stale":%b,%b' % (self.before.content, age, old, self.after.content),
-            b'%b%b,\\"stale\\":%b,%b' % (self.before.text, age, old, self.after.text),
+            b'%b%b,"stale":%b,%b%b%b' % (self.head.content, age, old, *content),
+            b'"%b%b,\\"stale\\":%b,%b%b%b"' % (self.head.text, age, old, *text),
         )
 
 
@@ -81,20 +99,16 @@ class _Entry(NamedTuple):
     """Whether an insight has its value."""
 
 
-def make_document(customer: str, context: CustomerContext, max_bytes: int, *, page: bool) -> Document:
+def make_document(
+    customer: str, context: CustomerContext, max_bytes: int, *, page: bool, before: Document | None = None
+) -> Document:
     """Put the document together; ``page`` leaves all but the insights aside.
+
+    ``before`` is an earlier one for the same arguments, whose encoded insights are taken when they are the same.
 
     Raises:
         InvalidArgumentError: not even the empty lists have room, or, for a page, not its first insight.
     """
-    lists: dict[str, list[bytes]] = {name: [] for name in _LISTS}
-    left_out = {
-        "insights": context.insight_count,
-        "insight_values": 0,
-        "tickets": context.ticket_count,
-        "activity_counts": 0 if page else len(context.counts),
-        "recent_events": 0 if page else len(context.recent),
-    }
     frame = _frame(customer, context.as_of)
     if page and context.insights:
         least = _least(frame, context)
@@ -102,9 +116,38 @@ def make_document(customer: str, context: CustomerContext, max_bytes: int, *, pa
             raise _too_small(max_bytes, least, "the next insight")
     elif frame > max_bytes:
         raise _too_small(max_bytes, frame, "the empty context of this customer")
+    told = None if before is None else before.told
+    if before is None or told is None or (told.version, told.frame) != (context.insights_version, frame):
+        lists, left_out, last = _filled(context, max_bytes, frame, page=page)
+        insights = lists["insights"]
+        part = _part(b'"insights":[%b],' % b",".join(insights))
+        told = None
+        if context.insights_version and not page and len(insights) == context.insight_count <= FIRST_INSIGHTS:
+            size = sum(map(len, insights)) + max(0, len(insights) - 1)
+            told = _Told(context.insights_version, frame, size, left_out["insight_values"])
+    else:
+        lists, left_out, last = _filled(context, max_bytes, frame, page=page, told=told)
+        part = before.insights
+    del lists["insights"]
+    cursor = _cursor(last) if last is not None and left_out["insights"] else b"null"
+    return _assemble(customer, context.as_of, part, lists, left_out, cursor)._replace(told=told)
+
+
+def _filled(
+    context: CustomerContext, max_bytes: int, frame: int, *, page: bool, told: _Told | None = None
+) -> tuple[dict[str, list[bytes]], dict[str, int], Atom | None]:
+    """The entries that have room, but for insights that are told already; what is left out, and the last insight."""
+    lists: dict[str, list[bytes]] = {name: [] for name in _LISTS}
+    left_out = {
+        "insights": context.insight_count if told is None else 0,
+        "insight_values": 0 if told is None else told.without_value,
+        "tickets": context.ticket_count,
+        "activity_counts": 0 if page else len(context.counts),
+        "recent_events": 0 if page else len(context.recent),
+    }
     last: Atom | None = None
-    used = frame
-    for entry in _entries(context, max_bytes // VALUE_SHARE, page=page):
+    used = frame if told is None else frame + told.size
+    for entry in _entries(context, max_bytes // VALUE_SHARE, page=page, insights=told is None):
         after = entry.atom or last
         missing = left_out["insights"] - (entry.atom is not None)
         room = max_bytes - used - bool(lists[entry.list])
@@ -120,14 +163,14 @@ def make_document(customer: str, context: CustomerContext, max_bytes: int, *, pa
         left_out["insight_values"] += not entry.whole
         used += len(entry.content) + (len(lists[entry.list]) > 1)
         last = after
-    cursor_of_last = _cursor(last) if last is not None and left_out["insights"] else b"null"
-    return _assemble(customer, context.as_of, lists, left_out, cursor_of_last)
+    return lists, left_out, last
 
 
-def _entries(context: CustomerContext, limit: int, *, page: bool) -> Iterator[_Entry]:
+def _entries(context: CustomerContext, limit: int, *, page: bool, insights: bool) -> Iterator[_Entry]:
     """All entries, the most useful first; a value of more than ``limit`` bytes is left out."""
-    for atom in context.insights[:FIRST_INSIGHTS]:
-        yield _insight(atom, limit)
+    if insights:
+        for atom in context.insights[:FIRST_INSIGHTS]:
+            yield _insight(atom, limit)
     for ticket in context.tickets:
         yield _Entry("tickets", _ticket(ticket))
     if not page:
@@ -153,21 +196,38 @@ def _least(frame: int, context: CustomerContext) -> int:
 
 
 def _assemble(
-    customer: str, as_of: str | None, lists: Mapping[str, list[bytes]], left_out: Mapping[str, int], cursor: bytes
+    customer: str,
+    as_of: str | None,
+    insights: Answer,
+    lists: Mapping[str, list[bytes]],
+    left_out: Mapping[str, int],
+    cursor: bytes,
 ) -> Document:
     truncated = b"true" if any(left_out.values()) else b"false"
     body = b",".join(b'"%b":[%b]' % (name.encode(), b",".join(entries)) for name, entries in lists.items())
-    before = b'{"customer":%b,"as_of":%b,"age_ms":' % (orjson.dumps(customer), orjson.dumps(as_of))
-    after = b'"truncated":%b,"left_out":%b,"next_cursor":%b,%b}' % (truncated, orjson.dumps(left_out), cursor, body)
-    # The two halves of a JSON string are one that was cut between its quotes.
     return Document(
-        Answer(before, orjson.dumps(before.decode())[:-1]),
-        Answer(after, orjson.dumps(after.decode())[1:]),
+        _part(b'{"customer":%b,"as_of":%b,"age_ms":' % (orjson.dumps(customer), orjson.dumps(as_of))),
+        _part(b'"truncated":%b,"left_out":%b,"next_cursor":%b,' % (truncated, orjson.dumps(left_out), cursor)),
+        insights,
+        _part(body + b"}"),
+        told=None,
     )
 
 
+def _part(content: bytes) -> Answer:
+    """A part of the document, and of the string that has the document in it."""
+    return Answer(content, orjson.dumps(content.decode())[1:-1])
+
+
 _EMPTY = len(
-    _assemble("", None, {name: [] for name in _LISTS}, dict.fromkeys(_LEFT_OUT, 10**_DIGITS - 1), b"null")
+    _assemble(
+        "",
+        None,
+        _part(b'"insights":[],'),
+        {name: [] for name in _LISTS[1:]},
+        dict.fromkeys(_LEFT_OUT, 10**_DIGITS - 1),
+        b"null",
+    )
     .answer(10**_DIGITS - 1, stale=False)
     .content
 )

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -45,7 +46,7 @@ CLOCK_S = 5.0
 REQUEST_S = 1.0
 """Between two requests to refresh: an uploader that runs answers one within 0.2 s."""
 
-ENTRY_BYTES = 1_200
+ENTRY_BYTES = 1_500
 """What an entry of the cache takes besides its answer and the texts of its query."""
 
 
@@ -184,8 +185,11 @@ class Contexts:
 
     def _keep(self, query: ContextQuery, context: CustomerContext, mark: Hashable) -> _Kept:
         if query.page:
-            context = context._replace(tickets=(), ticket_count=0)
-        document = make_document(query.customer, context, query.max_bytes, page=query.page)
+            context = replace(context, tickets=(), ticket_count=0)
+        before: _Kept | None = self._kept.get(query)
+        document = make_document(
+            query.customer, context, query.max_bytes, page=query.page, before=before and before.document
+        )
         kept = self._kept[query] = _Kept(
             document,
             None if context.as_of is None else datetime.fromisoformat(context.as_of).timestamp(),

@@ -21,7 +21,7 @@ Life of a segment: created and locked (``….open``) → appended to → sealed 
 verified and loaded by the uploader → deleted.
 """
 
-from ._context_reader import ActivityCount, ContextReader, CustomerContext, Position, Queued
+from ._context_reader import ActivityCount, ContextReader, CustomerContext, Queued
 from ._context_store import Changes, ContextStore, Folded
 from ._context_tickets import CONTEXT_TICKETS, ContextTicket
 from ._correlation import correlated, correlation_id
@@ -45,6 +45,7 @@ from ._errors import (
 from ._event import Event, Origin, event_from_envelope, new_event, parse_timestamp, timestamp
 from ._filesystem import File, Filesystem, OsFilesystem
 from ._ids import derived_id, new_query_tag
+from ._insights import Position
 from ._json import check_text, check_value, parse_strict
 from ._kill_switch import KillSwitch, KillSwitchUser
 from ._line import damage, with_checksum

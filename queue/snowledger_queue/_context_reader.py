@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import sqlite3
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cachetools import LRUCache
 
-from ._customer_state import CustomerState, KnownAtom, hour_before, read_atom, read_state
+from ._customer_state import CustomerState, KnownAtom, Shared, hour_before, read_atom, read_shared, read_state
+from ._insights import Asked, Insights, Position, find_insights
 from ._recall import HOUR_CHARACTERS
 from ._recent import newest
 from ._state import SQLITE_ERRORS, DamagedStateError, stand_in
@@ -20,7 +21,7 @@ from ._state_link import StateLink
 from ._stored import check_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from ._context_tickets import ContextTicket
     from ._recall import Atom, RecentEvent
@@ -57,21 +58,14 @@ class Queued(NamedTuple):
     recent: Sequence[RecentEvent]
 
 
-class Position(NamedTuple):
-    """A place in the order of insights."""
-
-    verified: bool
-    recorded_at: str
-    atom_id: str
-
-
-class CustomerContext(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CustomerContext:
     """What is known about a customer at a moment."""
 
     as_of: str | None
     """Up to when the warehouse's events are in it; None when there is no usable ``state.db`` or it is being rebuilt."""
     insights: list[Atom]
-    """Those that hold now: verified ones first, then the newest (``recorded_at``, ``atom_id``) first."""
+    """Those that hold now; see ``Insights.shown``."""
     insight_count: int
     """How many there are, when ``limit`` did not cut them."""
     counts: list[ActivityCount]
@@ -85,6 +79,8 @@ class CustomerContext(NamedTuple):
     See ``ContextReader.read``."""
     ticket_count: int = 0
     """How many there are."""
+    insights_version: int = field(default=0, compare=False)
+    """See ``Insights.version``; 0 says nothing."""
 
 
 class ContextReader:
@@ -97,6 +93,8 @@ class ContextReader:
         self._reads.connection()  # so that the first read does not change the mark
         self._one_read = Lock()
         self._kept: LRUCache[_Whose, _Kept] = LRUCache(_KEPT_CUSTOMERS)
+        self._shared: tuple[Hashable, Shared] | None = None
+        """Of the file as it was at that version."""
         self._unlike = itertools.count()
 
     def mark(self) -> Hashable:
@@ -124,14 +122,14 @@ class ContextReader:
         """
         with self._one_read:
             connection = self._reads.connection()
-            query = _Query(customer, queued, now, limit, subject_prefix or "", after, allowed)
+            query = _Query(customer, queued, now, Asked(limit, subject_prefix or "", after), allowed)
             try:
-                context, state = _read(connection, query)
+                context, state, insights = _read(connection, query)
             except SQLITE_ERRORS as error:
                 self._reads.failed(error)
             else:
                 if mark is not None and state.atoms is not None:
-                    self._kept[customer, allowed] = _Kept(mark, now[:HOUR_CHARACTERS], state)
+                    self._kept[customer, allowed] = _Kept(mark, now[:HOUR_CHARACTERS], state, insights)
                 return context
             with closing(stand_in()) as connection:
                 return _read(connection, query)[0]
@@ -157,27 +155,39 @@ class ContextReader:
             kept = self._read_again(whose, now, mark)
         if kept is None:
             return None
-        query = _Query(customer, queued, now, limit, subject_prefix or "", after, allowed)
+        query = _Query(customer, queued, now, Asked(limit, subject_prefix or "", after), allowed)
         try:
-            return _merged(kept.state, query, _missing)
+            context, insights = _merged(kept.state, query, _missing, kept.insights)
         except DamagedStateError:
             return None  # a reading finds it too, and tells of it
+        if insights is not kept.insights:
+            self._kept[whose] = kept._replace(insights=insights)
+        return context
 
     def _read_again(self, whose: _Whose, now: str, mark: Hashable) -> _Kept | None:
         """A dozen rows or so, which SQLite has in memory: 0.3 ms. None when that is not so any more, or not now."""
-        before = self._kept.pop(whose).state
-        if before.tickets_counted > _FEW_TICKETS:
+        before = self._kept.pop(whose)
+        if before.state.tickets_counted > _FEW_TICKETS:
             return None
         connection = self._marks.connection()
         try:
             with _transaction(connection):
-                state = read_state(connection, *whose, now, before)
+                state = read_state(connection, self._shared_by(connection), *whose, now, before.state)
         except SQLITE_ERRORS:
             return None
         if state.atoms is None:
             return None
-        kept = self._kept[whose] = _Kept(mark, now[:HOUR_CHARACTERS], state)
+        kept = self._kept[whose] = _Kept(mark, now[:HOUR_CHARACTERS], state, before.insights)
         return kept
+
+    def _shared_by(self, connection: sqlite3.Connection) -> Shared:
+        """What is of all customers, read once for all whose contexts are asked for between two commits."""
+        # In the transaction, for which it takes the file as it is now, so that what is read next is of this version.
+        [version] = connection.execute("PRAGMA data_version").fetchone()
+        seen = self._marks.turns, version
+        if self._shared is None or self._shared[0] != seen:
+            self._shared = seen, read_shared(connection)
+        return self._shared[1]
 
     def close(self) -> None:
         """Safe to call twice."""
@@ -190,9 +200,7 @@ class _Query(NamedTuple):
     customer: str
     queued: Callable[[frozenset[str]], Queued]
     now: str
-    limit: int
-    subject_prefix: str
-    after: Position | None
+    asked: Asked
     allowed: frozenset[str] | None
 
 
@@ -202,12 +210,14 @@ class _Kept(NamedTuple):
     mark: Hashable
     hour: str
     state: CustomerState
+    insights: Insights
 
 
-def _read(connection: sqlite3.Connection, query: _Query) -> tuple[CustomerContext, CustomerState]:
+def _read(connection: sqlite3.Connection, query: _Query) -> tuple[CustomerContext, CustomerState, Insights]:
     with _transaction(connection):
-        state = read_state(connection, query.customer, query.allowed, query.now)
-        return _merged(state, query, partial(read_atom, connection, query.customer)), state
+        state = read_state(connection, read_shared(connection), query.customer, query.allowed, query.now)
+        context, insights = _merged(state, query, partial(read_atom, connection, query.customer))
+        return context, state, insights
 
 
 @contextmanager
@@ -221,57 +231,31 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
             connection.rollback()
 
 
-def _merged(state: CustomerState, query: _Query, atom: Callable[[KnownAtom], Atom]) -> CustomerContext:
+def _merged(
+    state: CustomerState, query: _Query, atom: Callable[[KnownAtom], Atom], before: Insights | None = None
+) -> tuple[CustomerContext, Insights]:
     """With what is in the queue; ``atom`` gives what the state does not have whole."""
-    queued = query.queued(state.drained)
-    whole = {**(state.atoms or {}), **{atom[:4]: atom for atom in queued.atoms}}
-    known = [*state.known, *(KnownAtom(*atom[:5], *atom[7:]) for atom in queued.atoms)]
-    insights = _holding(known, query)
-    valid_until = min([_next_hour(query.now), *_turns(known, query.now)])
-    check_time(valid_until)
-    return CustomerContext(
-        as_of=state.as_of,
-        insights=[whole.get(known.key) or atom(known) for known in insights[: query.limit]],
-        insight_count=len(insights),
+    queued = query.queued(state.shared.drained)
+    insights = before
+    if insights is None or not insights.hold(state.known, queued.atoms, query.asked, query.now):
+        insights = find_insights(state, queued.atoms, query.asked, query.now, atom)
+    valid_until = _next_hour(query.now)
+    if insights.valid_until is not None and insights.valid_until < valid_until:
+        check_time(insights.valid_until)
+        valid_until = insights.valid_until
+    context = CustomerContext(
+        as_of=state.shared.as_of,
+        insights=insights.shown,
+        insight_count=insights.total,
         counts=_counts(state, query, queued),
         # The warehouse has the last word on an event of which there are two.
         recent=newest((*queued.recent, *state.recent)),
         valid_until=valid_until,
         tickets=state.tickets,
         ticket_count=state.ticket_count,
+        insights_version=insights.version,
     )
-
-
-def _holding(known: Iterable[KnownAtom], query: _Query) -> list[KnownAtom]:
-    """The insights that hold now, in the order of ``CustomerContext.insights``."""
-    last: dict[tuple[str, str], KnownAtom] = {}
-    for atom in known:
-        if atom.valid_from is None or atom.valid_from <= query.now:
-            key = atom[:2]
-            before = last.get(key)
-            # An atom that is in the queue as well as in state.db is not after itself.
-            if before is None or atom[2:4] > before[2:4]:
-                last[key] = atom
-    holding = [
-        atom
-        for atom in last.values()
-        if (atom.valid_to is None or atom.valid_to > query.now)
-        and atom.subject.startswith(query.subject_prefix)
-        and (query.after is None or _position(atom) < query.after)
-    ]
-    return sorted(holding, key=attrgetter(*Position._fields), reverse=True)
-
-
-def _position(atom: KnownAtom) -> Position:
-    return Position(bool(atom.verified), atom.recorded_at, atom.atom_id)
-
-
-def _turns(known: Iterable[KnownAtom], now: str) -> Iterator[str]:
-    """When atoms begin or end."""
-    for atom in known:
-        for moment in (atom.valid_from, atom.valid_to):
-            if moment is not None and moment > now:
-                yield moment
+    return context, insights
 
 
 def _counts(state: CustomerState, query: _Query, queued: Queued) -> list[ActivityCount]:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 from ._event import timestamp
 from ._recall import HOUR_CHARACTERS, contribution
@@ -110,7 +111,10 @@ class ContextStore:
                 for table in ("meta", "atoms", "recent", "activity_hours", "drained"):
                     run.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
             self._fold_counts(run, changes.counts, now)
-            self._fold_atoms(run, atoms, now)
+            if atoms or changes.reset:
+                self._fold_atoms(run, atoms, now)
+                # What nobody ever said before: a reader may have any earlier state of the file in mind.
+                self._say(run, "atoms_version", uuid4().hex)
             self._fold_recent(run, recent)
             self._say(run, "cursor", changes.cursor)
             self._cover(run, drained, now)

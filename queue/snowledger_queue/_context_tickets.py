@@ -55,6 +55,9 @@ def context_tickets(
     ).fetchall()
     check_types(counts, TEXT, INTEGER)
     known = {text for text, _ in counts if readable(to_customers(text), customer, allowed)}
+    counted = sum(number for _, number in counts)
+    if not known:
+        return [], 0, counted
     within = f"customers IN ({', '.join('?' * len(known))})"
     rows = run.execute(
         f"{_IN_SHORT} {_BY_STATUS} AND customer = ? AND {within} {_NEWEST}", (customer, *known, CONTEXT_TICKETS)
@@ -65,4 +68,4 @@ def context_tickets(
     ).fetchall()
     check_types(rows, TEXT, TEXT, TEXT, TEXT, TEXT, OPTIONAL_INTEGER)
     count = sum(number for text, number in counts if text in known)
-    return [ContextTicket(*row) for row in rows], count, sum(number for _, number in counts)
+    return [ContextTicket(*row) for row in rows], count, counted

@@ -52,12 +52,20 @@ class _Rows(NamedTuple):
     """None when they are many or large."""
 
 
-class CustomerState(NamedTuple):
-    """What one transaction has read."""
+class Shared(NamedTuple):
+    """What one transaction has read that is of all customers."""
 
     drained: frozenset[str]
-    """The stems of the segments whose events are in it."""
+    """The stems of the segments whose events are in the file."""
     as_of: str | None
+    atoms_version: str | None
+    """Another one after atoms came or went; None when nothing says so."""
+
+
+class CustomerState(NamedTuple):
+    """What one transaction has read of one customer."""
+
+    shared: Shared
     known: Sequence[KnownAtom]
     atoms: Mapping[Key, Atom] | None
     """All of them, with their values; None when they are many or large."""
@@ -73,27 +81,40 @@ class CustomerState(NamedTuple):
     """What ``known`` and ``atoms`` are made of."""
 
 
+def read_shared(connection: sqlite3.Connection) -> Shared:
+    """Read it, in a transaction of the caller. Raises as ``read_state``."""
+    drained = connection.execute("SELECT stem FROM drained").fetchall()
+    check_types(drained, TEXT)
+    said = connection.execute("SELECT name, value FROM meta WHERE name IN ('as_of', 'atoms_version')").fetchall()
+    check_types(said, TEXT, TEXT)
+    meta: dict[str, str] = dict(said)
+    as_of = meta.get("as_of")
+    if as_of is not None:
+        check_time(as_of)
+    return Shared(frozenset(stem for (stem,) in drained), as_of, meta.get("atoms_version"))
+
+
 def read_state(
     connection: sqlite3.Connection,
+    shared: Shared,
     customer: str,
     allowed: frozenset[str] | None,
     now: str,
     before: CustomerState | None = None,
 ) -> CustomerState:
-    """Read it, in a transaction of the caller. Differs within an hour of ``now`` only when the file does.
+    """Read it, in the transaction of ``shared``. Differs within an hour of ``now`` only when the file does.
 
-    With the customer's state of ``before``, atoms that are as they were are not made and checked again. For ``allowed``
-    see ``ContextReader.read``. Raises ``DamagedStateError``, and what SQLite raises.
+    With the customer's state of ``before``, atoms that are as they were are those of ``before``. For ``allowed`` see
+    ``ContextReader.read``. Raises ``DamagedStateError``, and what SQLite raises.
     """
-    drained = connection.execute("SELECT stem FROM drained").fetchall()
-    check_types(drained, TEXT)
-    as_of = _as_of(connection)
-    rows = _rows(connection, customer)
+    if before is not None and shared.atoms_version is not None and shared.atoms_version == before.shared.atoms_version:
+        rows = before.rows
+    else:
+        rows = _rows(connection, customer)
     known, atoms = (before.known, before.atoms) if before is not None and before.rows == rows else _atoms(rows)
     tickets, ticket_count, tickets_counted = context_tickets(connection, customer, allowed, hour_before(now, 24))
     return CustomerState(
-        drained=frozenset(stem for (stem,) in drained),
-        as_of=as_of,
+        shared=shared,
         known=known,
         atoms=atoms,
         counts=_counts(connection, customer, now),
@@ -155,15 +176,6 @@ def _valued(known: Sequence[KnownAtom], found: Sequence[tuple[str, bytes]]) -> M
         check_json(value)
         atoms[atom.key] = Atom(*atom.key, bool(atom.verified), query_hash, value, atom.valid_from, atom.valid_to)
     return atoms
-
-
-def _as_of(connection: sqlite3.Connection) -> str | None:
-    rows = connection.execute("SELECT value FROM meta WHERE name = 'as_of'").fetchall()
-    check_types(rows, TEXT)
-    for (as_of,) in rows:
-        check_time(as_of)
-        return str(as_of)
-    return None
 
 
 def _counts(connection: sqlite3.Connection, customer: str, now: str) -> Mapping[str, tuple[int, int]]:

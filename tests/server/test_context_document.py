@@ -4,6 +4,8 @@ import bisect
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,24 @@ def test_any_context_in_any_size_is_a_prefix_of_the_documented_order(
         assert document["next_cursor"] is None
     else:
         assert read_cursor(document["next_cursor"]) == Position(last.verified, last.recorded_at, last.atom_id)
+
+
+@QUICK
+@given(contexts(), contexts(), sizes, st.booleans())
+def test_with_the_encoded_insights_of_an_earlier_document_it_is_the_same(
+    earlier: CustomerContext, context: CustomerContext, max_bytes: int, page: bool
+) -> None:
+    with suppress(InvalidArgumentError):
+        earlier = replace(earlier, insights_version=1)
+        before = make_document("acme", earlier, max_bytes, page=page)
+        same = replace(context, insights=earlier.insights, insight_count=earlier.insight_count, insights_version=1)
+        others = replace(context, insights_version=2)
+        for now in (earlier, same, others):
+            again = make_document("acme", now, max_bytes, page=page, before=before)
+            anew = make_document("acme", now, max_bytes, page=page)
+            assert again == anew
+            if again.told and now.insights_version == 1 and bool(now.as_of) is bool(earlier.as_of):
+                assert again.insights is before.insights
 
 
 @QUICK

@@ -29,10 +29,10 @@ async def test_an_answer_is_put_together_once_and_kept(
     made = reads = 0
     read = ContextReader.read
 
-    def counted(*arguments: Any, page: bool) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal made
         made += 1
-        return make_document(*arguments, page=page)
+        return make_document(*arguments, **options)
 
     def counted_read(self: ContextReader, *arguments: Any) -> Any:
         nonlocal reads

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -307,14 +308,14 @@ async def test_contexts_that_are_folded_in_parts_equal_those_folded_at_once(
         whole = contexts(spool, real)
         await whole.refresh("interval")
         await whole.close()
-        before = [context(spool, customer)._replace(as_of=None) for customer in ("acme", "b")]
+        before = [replace(context(spool, customer), as_of=None) for customer in ("acme", "b")]
         spool.state.unlink()
         name = {"chunks": "_duckdb._changes.CHUNK_ROWS", "lines": "_contexts.FOLD_LINES"}[parts]
         monkeypatch.setattr(f"snowledger_uploader.{name}", 4)
         again = contexts(spool, real)
         await again.refresh("interval")
         await again.close()
-    assert [context(spool, customer)._replace(as_of=None) for customer in ("acme", "b")] == before
+    assert [replace(context(spool, customer), as_of=None) for customer in ("acme", "b")] == before
     assert len(before[0].insights) == 9
     assert counted(spool)[ASKED] == 24
 
