@@ -111,7 +111,7 @@ class ContextStore:
                 for table in ("meta", "atoms", "recent", "activity_hours", "drained"):
                     run.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
             self._fold_counts(run, changes.counts, now)
-            if atoms or changes.reset:
+            if atoms:
                 self._fold_atoms(run, atoms, now)
                 # What nobody ever said before: a reader may have any earlier state of the file in mind.
                 self._say(run, "atoms_version", uuid4().hex)

@@ -50,6 +50,12 @@ def shared() -> Iterator[Both]:
         made.reader.close()
 
 
+@pytest.fixture(scope="module")
+def spool_of_many() -> Iterator[Spool]:
+    with TemporaryDirectory() as folder:
+        yield open_spool(Path(folder) / "spool")
+
+
 @dataclass(frozen=True)
 class Told:
     """An insight as a test tells it; times are minutes."""
@@ -197,6 +203,45 @@ def test_counts_and_recent_events_are_those_of_folds_and_queue_together(
     assert context.counts == ([ActivityCount("cdesk.user_asked", len(in_day), len(in_week))] if in_week else [])
     newest = sorted(((at(minute), id_of(number)) for number, (minute, _) in enumerate(told)), reverse=True)
     assert [found[:2] for found in context.recent] == newest[:RECENT_EVENTS]
+
+
+steps = st.one_of(
+    st.tuples(st.just("fold"), st.sets(st.integers(0, 13), max_size=4)),
+    st.tuples(st.just("reset"), st.sets(st.integers(0, 13), max_size=2)),
+    st.tuples(st.just("queue"), st.sets(st.integers(0, 13), max_size=3)),
+    st.tuples(st.just("confirm"), st.sets(st.integers(0, 3))),
+    st.tuples(st.just("wait"), st.sets(st.integers(-70, 70), max_size=1)),
+)
+
+
+@settings(max_examples=examples(50))
+@given(history=histories(), taken=st.lists(steps, max_size=12), prefix=st.sampled_from([None, "a"]))
+def test_what_is_at_hand_is_what_a_reading_gives(
+    spool_of_many: Spool, history: list[Told], taken: list[tuple[str, set[int]]], prefix: str | None
+) -> None:
+    lines = [*(told.line() for told in history), *(event(number, at(number)) for number in range(14 - len(history)))]
+    minute, queued = 30, in_queue([])
+    with (
+        closing(ContextStore.open(spool_of_many)) as store,
+        closing(ContextReader(spool_of_many)) as reader,
+        closing(ContextReader(spool_of_many)) as other,
+    ):
+        store.fold(changes([], reset=True), at(minute))
+        for step, numbers in taken:
+            match step:
+                case "fold" | "reset":
+                    store.fold(changes([lines[n] for n in numbers], reset=step == "reset"), at(minute))
+                case "queue":
+                    queued = in_queue([lines[n] for n in numbers])
+                case "confirm":
+                    store.confirm(at(minute), [f"s{n}" for n in numbers])
+                case _:
+                    minute += sum(numbers)
+            asked = ("acme", lambda _, queued=queued: queued, at(minute), 3, prefix, None, frozenset[str]())
+            found = reader.at_hand(*asked, reader.mark())
+            if found is None:
+                found = reader.read(*asked, reader.mark())
+            assert found == other.read(*asked)
 
 
 def test_what_is_folded_while_it_is_in_the_queue_is_there_once(both: Both) -> None:

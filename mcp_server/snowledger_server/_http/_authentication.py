@@ -29,9 +29,9 @@ def authentication(tokens: Tokens, anybody: Identity) -> Authenticate:
     local = Client(anybody, "")
 
     def authenticate(headers: Mapping[bytes, bytes]) -> Client | Refusal:
-        if not tokens.required():
-            return FORWARDED if forwarded(headers) else local
         grant = tokens.authenticate(bearer(headers))
+        if not tokens.needed:
+            return FORWARDED if forwarded(headers) else local
         return STRANGER if grant is None or grant.identity is None else Client(grant.identity, grant.token_id)
 
     return authenticate
@@ -41,9 +41,9 @@ def metrics_guard(tokens: Tokens) -> Callable[[Mapping[bytes, bytes]], Refusal |
     """Refuse who has no token of the scope ``metrics``, where tokens are needed."""
 
     def refusal(headers: Mapping[bytes, bytes]) -> Refusal | None:
-        if not tokens.required():
-            return FORWARDED if forwarded(headers) else None
         grant = tokens.authenticate(bearer(headers))
+        if not tokens.needed:
+            return FORWARDED if forwarded(headers) else None
         return None if grant is not None and grant.scope == "metrics" else STRANGER
 
     return refusal

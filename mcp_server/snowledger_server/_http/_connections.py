@@ -17,6 +17,8 @@ import anyio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ._one_write import OneWrite
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Hashable
@@ -165,7 +167,8 @@ class GuardedConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """One more client."""
-        super().connection_made(transport)
+        self._writes = OneWrite(transport)
+        super().connection_made(self._writes)  # type: ignore[arg-type]  # it is one to all who use it
         transport.set_write_buffer_limits(high=HIGH_WATER)
         self._incomplete_since = self.loop.time()
 
@@ -218,6 +221,7 @@ class GuardedConnection(H11Protocol):
         """The answer is written; one that came before the request's end is a refusal, and its client may linger."""
         if self.conn.their_state is h11.SEND_BODY:
             self._incomplete_since = self.loop.time()
+        self._writes.flush()
         super().on_response_complete()
 
     def pause_writing(self) -> None:

@@ -32,13 +32,14 @@ class Tokens:
         self._path = path
         self._mark: Hashable = None
         self._known: dict[str, tuple[Token, Grant]] = {}
-        self._required = False
+        self.needed = False
+        """What ``required`` said, as of the last look at the file; ``authenticate`` looks too."""
         self._problem: str | None = None
 
     def required(self) -> bool:
         """Whether a request needs a token: there is a file, or was one since the server started."""
         self._look()
-        return self._required
+        return self.needed
 
     def problem(self) -> str | None:
         """Why nobody is let in; None while the file can be used. Names the path: for logs, not for clients."""
@@ -77,7 +78,7 @@ class Tokens:
         try:
             tokens = parsed(self._path, read_private(self._path))
         except FileNotFoundError:
-            if self._required:
+            if self.needed:
                 problem = f"{self._path} is gone; without it only a server that starts anew does without tokens"
         except OSError as error:
             problem = f"{self._path} cannot be read: {error.strerror}"
@@ -85,9 +86,9 @@ class Tokens:
         except TokenFileError as error:
             problem = str(error)
         self._known = {token.id: (token, token.grant) for token in tokens}
-        self._required = self._required or problem is not None or isinstance(mark, tuple)
+        self.needed = self.needed or problem is not None or isinstance(mark, tuple)
         if problem is not None and problem != self._problem:
             log.error("nobody is let in: %s", problem)
-        elif problem is None and self._required:
+        elif problem is None and self.needed:
             log.info("tokens in %s: %d", self._path, len(tokens))
         self._problem = problem
