@@ -243,11 +243,14 @@ def _era(
 
 def _search(report: Report, era: str, ours: Server, tokens: list[str | None], options: Any) -> None:
     """Find the highest rate whose p95 is good, and the next one, whose is not."""
-    good, rate = 0.0, options.rate
-    while rate <= MAX_RATE:
+
+    def holds(rate: float) -> bool:
         found = anyio.run(_call, ours, era, tokens, options.clients, rate, STEP_S)
-        if percentile(found.latencies_ms, 95) >= P95_TARGET_MS:
-            break
+        return percentile(found.latencies_ms, 95) < P95_TARGET_MS
+
+    good, rate = 0.0, options.rate
+    # Tried again when it fails, for the machine may have paused.
+    while rate <= MAX_RATE and (holds(rate) or holds(rate)):
         good, rate = rate, rate * GROWTH
     report.row(f"{era}: highest rate with a p95 under {P95_TARGET_MS:g} ms", good, "calls/s")
     report.row("  the next one, with more", rate, "calls/s")
