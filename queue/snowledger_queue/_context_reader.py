@@ -210,10 +210,11 @@ class _Kept(NamedTuple):
     mark: Hashable
     hour: str
     state: CustomerState
-    insights: Insights
+    insights: Insights | None
+    """Those that are told every time. None with some in the queue, or after a page: those may be large."""
 
 
-def _read(connection: sqlite3.Connection, query: _Query) -> tuple[CustomerContext, CustomerState, Insights]:
+def _read(connection: sqlite3.Connection, query: _Query) -> tuple[CustomerContext, CustomerState, Insights | None]:
     with _transaction(connection):
         state = read_state(connection, read_shared(connection), query.customer, query.allowed, query.now)
         context, insights = _merged(state, query, partial(read_atom, connection, query.customer))
@@ -233,11 +234,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _merged(
     state: CustomerState, query: _Query, atom: Callable[[KnownAtom], Atom], before: Insights | None = None
-) -> tuple[CustomerContext, Insights]:
-    """With what is in the queue; ``atom`` gives what the state does not have whole."""
+) -> tuple[CustomerContext, Insights | None]:
+    """With what is in the queue, and what to keep; ``atom`` gives what the state does not have whole."""
     queued = query.queued(state.shared.drained)
     insights = before
-    if insights is None or not insights.hold(state.known, queued.atoms, query.asked, query.now):
+    if insights is None or queued.atoms or not insights.hold(state.known, query.asked, query.now):
         insights = find_insights(state, queued.atoms, query.asked, query.now, atom)
     valid_until = _next_hour(query.now)
     if insights.valid_until is not None and insights.valid_until < valid_until:
@@ -255,7 +256,7 @@ def _merged(
         ticket_count=state.ticket_count,
         insights_version=insights.version,
     )
-    return context, insights
+    return context, None if queued.atoms or query.asked.page else insights
 
 
 def _counts(state: CustomerState, query: _Query, queued: Queued) -> list[ActivityCount]:

@@ -32,6 +32,11 @@ class Asked(NamedTuple):
     subject_prefix: str
     after: Position | None
 
+    @property
+    def page(self) -> bool:
+        """Whether not all are wanted."""
+        return bool(self.subject_prefix) or self.after is not None
+
 
 class Insights(NamedTuple):
     """Those that hold, and for how long that is so."""
@@ -45,16 +50,14 @@ class Insights(NamedTuple):
     valid_until: str | None
     """When the next atom begins or ends, as it was read; None: never."""
     known: Sequence[KnownAtom]
-    queued: Sequence[Atom]
     asked: Asked
     since: str
-    """These four are what they were found in, and when."""
+    """These three are what ``state.db`` had when they were found, what was asked, and when."""
 
-    def hold(self, known: Sequence[KnownAtom], queued: Sequence[Atom], asked: Asked, now: str) -> bool:
-        """Whether they would be found again."""
+    def hold(self, known: Sequence[KnownAtom], asked: Asked, now: str) -> bool:
+        """Whether they would be found again, with nothing in the queue then and now."""
         return (
             self.known is known
-            and self.queued == queued
             and self.asked == asked
             and self.since <= now
             and (self.valid_until is None or now < self.valid_until)
@@ -73,7 +76,7 @@ def find_insights(
     holding = _holding(known, asked, now)
     valid_until = min(_turns(known, now), default=None)
     shown = [whole.get(known.key) or atom(known) for known in holding[: asked.limit]]
-    return Insights(next(_versions), shown, len(holding), valid_until, state.known, queued, asked, now)
+    return Insights(next(_versions), shown, len(holding), valid_until, state.known, asked, now)
 
 
 def _holding(known: Iterable[KnownAtom], asked: Asked, now: str) -> list[KnownAtom]:
