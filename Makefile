@@ -57,7 +57,7 @@ test-live: setup fake ## try it on a Snowflake account (CONNECTION=name of an en
 	@test -n "$(CONNECTION)" || { echo "say which entry of connections.toml: make test-live CONNECTION=name" >&2; exit 1; }
 	@SNOWLEDGER_LIVE_CONNECTION="$(CONNECTION)" $(BIN)/python -m pytest -v -o faulthandler_timeout=0 tests/live
 
-fuzz: setup ## 100,000 inputs for each surface (INPUTS=…; SEED=… tries the same again), some half an hour
+fuzz: setup ## 100,000 inputs for each surface (INPUTS=…; SEED=… tries the same again), some 25 minutes
 	@FUZZ_INPUTS=$(or $(INPUTS),100000) FUZZ_SEED=$(SEED) \
 		$(BIN)/python -m pytest -q -rP -n 2 --dist worksteal --timeout 7200 -o faulthandler_timeout=0 tests/fuzz
 
