@@ -117,18 +117,17 @@ def make_document(
     elif frame > max_bytes:
         raise _too_small(max_bytes, frame, "the empty context of this customer")
     told = None if before is None else before.told
-    if before is None or told is None or (told.version, told.frame) != (context.insights_version, frame):
-        lists, left_out, last = _filled(context, max_bytes, frame, page=page)
-        insights = lists["insights"]
-        part = _part(b'"insights":[%b],' % b",".join(insights))
+    if told is not None and (told.version, told.frame) != (context.insights_version, frame):
         told = None
+    lists, left_out, last = _filled(context, max_bytes, frame, page=page, told=told)
+    insights = lists.pop("insights")
+    if before is not None and told is not None:
+        part = before.insights
+    else:
+        part = _part(b'"insights":[%b],' % b",".join(insights))
         if context.insights_version and not page and len(insights) == context.insight_count <= FIRST_INSIGHTS:
             size = sum(map(len, insights)) + max(0, len(insights) - 1)
             told = _Told(context.insights_version, frame, size, left_out["insight_values"])
-    else:
-        lists, left_out, last = _filled(context, max_bytes, frame, page=page, told=told)
-        part = before.insights
-    del lists["insights"]
     cursor = _cursor(last) if last is not None and left_out["insights"] else b"null"
     return _assemble(customer, context.as_of, part, lists, left_out, cursor)._replace(told=told)
 

@@ -141,18 +141,10 @@ class OsFilesystem:
     def read(self, path: Path, offset: int = 0) -> bytes:
         flags = os.O_RDONLY | _platform.OPEN_WITHOUT_WAITING | _platform.OPEN_FLAGS
         require_plain(os.lstat(path), path)
-        descriptor = os.open(path, flags)
-        # Without a file object, which asks the kernel twice as much: contexts look at a segment's end all the time.
-        try:
-            status = os.fstat(descriptor)
-            require_plain(status, path)
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            content, missing = b"", status.st_size - offset
-            while missing > 0 and (more := os.read(descriptor, missing)):
-                content, missing = content + more, missing - len(more)
-            return content
-        finally:
-            os.close(descriptor)
+        with open(os.open(path, flags), "rb", buffering=0) as file:  # noqa: PTH123 - wraps a descriptor
+            require_plain(os.fstat(file.fileno()), path)
+            file.seek(offset)
+            return file.read()
 
     def size(self, path: Path) -> int:
         status = os.lstat(path)

@@ -263,7 +263,7 @@ class QueuedContents:
         """What is there of the customer, but for the segments of these stems."""
         found = self._customers.get(customer)
         if found is None:
-            return Queued([], {}, [])
+            return Queued((), {}, ())
         counted: dict[_Hour, int] = {}
         for stem in drained & self._sealed.keys():
             for hour, events in self._sealed[stem].of(found):

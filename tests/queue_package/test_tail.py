@@ -132,7 +132,7 @@ def test_a_segment_that_is_gone_is_dropped_without_reading(spool: Spool, tail: Q
     second.unlink()
     assert tail.pending() == 0
     assert tail.version("acme") == 0
-    assert tail.queued("acme", NOBODY) == ([], {}, [])
+    assert tail.queued("acme", NOBODY) == ((), {}, ())
 
 
 def test_drained_segments_are_passed_over_while_they_lie_there(spool: Spool, tail: QueueTail) -> None:
